@@ -1,0 +1,301 @@
+#include "base/redis_server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define START_TIMEOUT_NS (10 * NS_PER_SEC)
+#define STOP_GRACE_NS (5 * NS_PER_SEC)
+#define REPLY_TIMEOUT_MS 5000
+#define REPLY_BYTES_MAX (4 * 1024 * 1024)
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st;
+    (void)flag;
+    (void)ftw;
+    return remove(path);
+}
+
+int remove_tree(const char *path)
+{
+    if (path[0] != '/' || path[1] == '\0') {
+        return -EINVAL;
+    }
+    return nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 ? 0 : -errno;
+}
+
+static int unix_connect(const char *socket_path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(socket_path) >= sizeof address.sun_path) {
+        return -ENAMETOOLONG;
+    }
+    strcpy(address.sun_path, socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        int code = -errno;
+        close(fd);
+        return code;
+    }
+    return fd;
+}
+
+/* Send one inline command and read until `done` says that the reply is whole. */
+static int ask(const char *socket_path, const char *command, bool (*done)(const struct buf *),
+               struct buf *reply)
+{
+    int fd = unix_connect(socket_path);
+    if (fd < 0) {
+        return fd;
+    }
+    int code = 0;
+    size_t bytes = strlen(command);
+    if (send(fd, command, bytes, MSG_NOSIGNAL) != (ssize_t)bytes) {
+        code = -EIO;
+    }
+    while (code == 0 && !(reply->bytes > 0 && done(reply))) {
+        struct pollfd p = {fd, POLLIN, 0};
+        int n = poll(&p, 1, REPLY_TIMEOUT_MS);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        char chunk[16384];
+        ssize_t got = n > 0 ? read(fd, chunk, sizeof chunk) : 0;
+        if (got <= 0) {
+            code = n == 0 ? -ETIMEDOUT : -EIO;
+        } else if (reply->bytes + (size_t)got > REPLY_BYTES_MAX) {
+            code = -EFBIG;
+        } else {
+            buf_append(reply, chunk, (size_t)got);
+        }
+    }
+    close(fd);
+    return code;
+}
+
+static bool line_done(const struct buf *reply)
+{
+    return strstr(reply->data, "\r\n") != NULL;
+}
+
+static bool bulk_done(const struct buf *reply)
+{
+    const char *line_end = strstr(reply->data, "\r\n");
+    if (line_end == NULL) {
+        return false;
+    }
+    if (reply->data[0] != '$') {
+        return true; /* an error line */
+    }
+    long long bytes = atoll(reply->data + 1);
+    return (long long)(reply->data + reply->bytes - (line_end + 2)) >= bytes + 2;
+}
+
+int redis_server_info(const char *socket_path, const char *section, char **out_text,
+                      struct err *err)
+{
+    char command[64];
+    snprintf(command, sizeof command, "INFO %s\r\n", section);
+    struct buf reply = BUF_INIT;
+    int code = ask(socket_path, command, bulk_done, &reply);
+    if (code != 0) {
+        buf_fini(&reply);
+        return err_set(err, code, "INFO: redis at %s: %s", socket_path, strerror(-code));
+    }
+    if (reply.data[0] != '$') {
+        reply.data[strcspn(reply.data, "\r\n")] = '\0';
+        code = err_set(err, -EIO, "INFO: redis at %s: %s", socket_path, reply.data);
+        buf_fini(&reply);
+        return code;
+    }
+    char *body = strstr(reply.data, "\r\n") + 2;
+    long long bytes = atoll(reply.data + 1);
+    struct buf text = BUF_INIT;
+    buf_append(&text, body, (size_t)bytes);
+    buf_fini(&reply);
+    *out_text = buf_take(&text);
+    return 0;
+}
+
+double redis_info_number(const char *info, const char *field)
+{
+    size_t n = strlen(field);
+    for (const char *p = info; p != NULL && *p != '\0';) {
+        if (strncmp(p, field, n) == 0 && p[n] == ':') {
+            return strtod(p + n + 1, NULL);
+        }
+        p = strchr(p, '\n');
+        p = p != NULL ? p + 1 : NULL;
+    }
+    return (double)NAN;
+}
+
+/* The last lines of the server's log, for an error text. */
+static void read_log_tail(const char *dir, char *out, size_t bytes)
+{
+    char path[REDIS_SERVER_PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/redis.log", dir);
+    out[0] = '\0';
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return;
+    }
+    struct stat st;
+    if (fstat(fd, &st) == 0) {
+        off_t from = st.st_size > (off_t)bytes - 1 ? st.st_size - (off_t)(bytes - 1) : 0;
+        ssize_t got = pread(fd, out, bytes - 1, from);
+        out[got > 0 ? got : 0] = '\0';
+        for (char *p = out; *p != '\0'; p++) {
+            if (*p == '\n') {
+                *p = ' ';
+            }
+        }
+    }
+    close(fd);
+}
+
+static int wait_ready(struct redis_server *server, struct err *err)
+{
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + START_TIMEOUT_NS;
+    for (;;) {
+        struct buf reply = BUF_INIT;
+        int code = ask(server->socket_path, "PING\r\n", line_done, &reply);
+        bool ready = code == 0 && strncmp(reply.data, "+PONG", 5) == 0;
+        buf_fini(&reply);
+        if (ready) {
+            return 0;
+        }
+        /* Waiting on the process itself: returns at once when redis-server gives up. */
+        int64_t now_ns = clock_monotonic_ns(clock_system());
+        int ended = child_wait(&server->child, now_ns + 2 * NS_PER_MS);
+        if (ended == 0 || now_ns > deadline_ns) {
+            char tail[300];
+            read_log_tail(server->dir, tail, sizeof tail);
+            return err_set(err, -EIO, "redis-server %s: %s",
+                           ended == 0 ? "ended at start" : "gave no answer in 10 s", tail);
+        }
+        if (ended == -EINTR) {
+            return err_set(err, -EINTR, "interrupted while redis-server started");
+        }
+    }
+}
+
+static int launch(struct redis_server *server, const struct redis_server_options *options,
+                  struct err *err)
+{
+    const char *argv[16 + REDIS_SERVER_ARGS_MAX];
+    int n = 0;
+    const char *program = options->program;
+    if (program == NULL) {
+        program =
+            access("/usr/sbin/redis-server", X_OK) == 0 ? "/usr/sbin/redis-server" : "redis-server";
+    }
+    argv[n++] = program;
+    const char *base[] = {"--port",       "0",  "--unixsocket", "redis.sock", "--save",      "",
+                          "--appendonly", "no", "--dir",        ".",          "--daemonize", "no",
+                          "--logfile",    ""};
+    for (size_t i = 0; i < sizeof base / sizeof *base; i++) {
+        argv[n++] = base[i];
+    }
+    for (int i = 0; options->config != NULL && options->config[i] != NULL; i++) {
+        if (i >= REDIS_SERVER_ARGS_MAX) {
+            return err_set(err, -E2BIG, "more than %d redis options", REDIS_SERVER_ARGS_MAX);
+        }
+        argv[n++] = options->config[i];
+    }
+    argv[n] = NULL;
+    char log_path[REDIS_SERVER_PATH_MAX + 16];
+    snprintf(log_path, sizeof log_path, "%s/redis.log", server->dir);
+    int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (log_fd < 0) {
+        return err_set(err, -errno, "%s: %s", log_path, strerror(errno));
+    }
+    struct child_options child = {
+        .argv = argv,
+        .dir = server->dir,
+        .stdin_fd = -1,
+        .stdout_fd = log_fd,
+        .stderr_fd = log_fd,
+        .cpu = options->cpu,
+        .own_group = true,
+    };
+    int code = child_start(&server->child, &child, err);
+    close(log_fd);
+    if (code != 0) {
+        return code;
+    }
+    return wait_ready(server, err);
+}
+
+int redis_server_start(struct redis_server *server, const struct redis_server_options *options,
+                       struct err *err)
+{
+    *server = (struct redis_server){0};
+    if (options->dir != NULL) {
+        if (strlen(options->dir) >= sizeof server->dir) {
+            return err_set(err, -ENAMETOOLONG, "%s: too long for a socket path", options->dir);
+        }
+        strcpy(server->dir, options->dir);
+        if (mkdir(server->dir, 0700) != 0 && errno != EEXIST) {
+            return err_set(err, -errno, "%s: %s", server->dir, strerror(errno));
+        }
+    } else {
+        const char *tmp = getenv("TMPDIR");
+        if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > REDIS_SERVER_PATH_MAX - 24) {
+            tmp = "/tmp";
+        }
+        snprintf(server->dir, sizeof server->dir, "%s/codeq-redis-XXXXXX", tmp);
+        if (mkdtemp(server->dir) == NULL) {
+            return err_set(err, -errno, "%s: %s", server->dir, strerror(errno));
+        }
+        server->dir_is_ours = true;
+    }
+    snprintf(server->socket_path, sizeof server->socket_path, "%s/redis.sock", server->dir);
+    int code = launch(server, options, err);
+    if (code != 0) {
+        redis_server_stop(server);
+    }
+    return code;
+}
+
+void redis_server_stop(struct redis_server *server)
+{
+    child_stop(&server->child, STOP_GRACE_NS);
+    if (server->dir_is_ours) {
+        remove_tree(server->dir);
+        server->dir_is_ours = false;
+    }
+}
+
+void redis_server_kill(struct redis_server *server)
+{
+    if (server->child.pid != 0) {
+        kill(server->child.pid, SIGKILL);
+        child_stop(&server->child, STOP_GRACE_NS);
+    }
+}
+
+int redis_server_restart(struct redis_server *server, const struct redis_server_options *options,
+                         struct err *err)
+{
+    child_stop(&server->child, STOP_GRACE_NS);
+    unlink(server->socket_path);
+    return launch(server, options, err);
+}
