@@ -3,7 +3,8 @@
  * A `struct store` is one Redis connection with its scripts. It belongs to one thread and one event
  * loop. Every operation is variadic (1..STORE_TASKS_MAX items of one queue shard), is put into the
  * output buffer at once, leaves with the next store_flush or store_on_ready, and ends in exactly one
- * call of its callback, in order, never from inside the call that started it. Replies are borrowed
+ * call of its callback, never from inside the call that started it. Callbacks come in order, but for
+ * operations that a restarted Redis did not know the script of: these are sent again and come later. Replies are borrowed
  * for the length of the callback. Arguments are copied before the call returns.
  *
  * Lock step is the same code: start an operation, then store_wait.
@@ -23,6 +24,9 @@
 
 #define STORE_TASKS_MAX 256      /* items in one call; GATHER_TASKS_MAX of the contracts */
 #define STORE_PENDING_MAX 65536  /* operations in flight; past it -EAGAIN */
+#define STORE_BODY_BYTES_MAX (16 * 1024 * 1024) /* a body, a result; past it -EINVAL */
+#define STORE_NAME_BYTES_MAX 1024               /* a command, worker, idempotency key, reason */
+#define STORE_OUTPUT_BYTES_MAX (1024 * 1024 * 1024) /* not yet answered requests; past it -EAGAIN */
 
 struct store;
 
@@ -34,6 +38,7 @@ struct store_options {
     int64_t command_timeout_ns;   /* no reply within: the operation ends with STORE_UNKNOWN */
     int64_t retention_ms;         /* of finished tasks and idempotency keys; default 24 h */
     struct backoff_policy backoff;
+    uint8_t shard_count;          /* of queues this store is the first to intern; 0: 1 */
 };
 
 /* How an operation ended as a whole. */
@@ -219,10 +224,11 @@ int store_get(struct store *store, const struct store_queue *queue, const struct
               size_t count, store_get_fn *done, void *arg);
 
 /* Counts of one shard. created = delayed + ready + leased + completed + failed + dead + purged - replayed
- * holds after every script; dead counts entries into the dead letters, dead_now what lies there. */
+ * holds after every script; dead counts entries into the dead letters, dead_now what lies there:
+ * dead = dead_now + replayed + dead_purged. purged counts tasks deleted before they had ended. */
 struct store_stats {
     uint64_t ready, delayed, leased, dead_now;
-    uint64_t created, completed, failed, dead, purged, replayed, duplicates, reaped;
+    uint64_t created, completed, failed, dead, purged, replayed, dead_purged, duplicates, reaped;
     int64_t oldest_ready_ms;     /* when the longest-waiting ready task became ready; 0: none */
 };
 typedef void store_stats_fn(void *arg, const struct store_call_result *call,
