@@ -2,17 +2,38 @@
 default:
     @just --list
 
+# programs and tests under build/
 build *args:
     ./lab build {{args}}
 
+# build everything, run every test
 test *args:
     ./lab test {{args}}
 
+# the same under the address and undefined behaviour sanitizers
+test-san *args:
+    ./lab test --san {{args}}
+
+# warnings fatal, format, shell scripts
+lint *args:
+    ./.ci/lint {{args}}
+
+# measure, count and profile; writes a result set
 bench *args:
     ./lab bench {{args}}
 
+# what did commit B change against commit A?
 compare a b *args:
     ./lab compare {{a}} {{b}} {{args}}
 
+# watch a live scheduler or Redis
 trace *args:
     ./lab trace {{args}}
+
+# the scheduler's service
+serve *args:
+    ./lab serve {{args}}
+
+# what this machine can and cannot measure
+doctor *args:
+    ./lab doctor {{args}}

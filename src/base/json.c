@@ -102,7 +102,7 @@ static int check_text(const char *text, size_t bytes, struct err *err)
             }
             while (q < end && ((*q >= '0' && *q <= '9') || *q == '.' || *q == 'e' || *q == 'E' ||
                                *q == '+' || *q == '-')) {
-                bool digit_before = q[-1] >= '0' && q[-1] <= '9';
+                bool digit_before = q > p && q[-1] >= '0' && q[-1] <= '9';
                 bool digit_after = q + 1 < end && q[1] >= '0' && q[1] <= '9';
                 if (*q == '.' && (!digit_before || !digit_after)) {
                     why = "malformed number";
