@@ -111,6 +111,8 @@ static void a_verifier_is_not_fooled_by_the_algorithm_field(void **state)
         char header[96];
         snprintf(header, sizeof header, "{\"alg\":\"%s\",\"kid\":\"rsa-1\"}", spellings[i]);
         assert_int_equal(verdict_of_header(w, w->rsa, header), JWT_ALGORITHM);
+        snprintf(header, sizeof header, "{\"alg\":\"%s\",\"kid\":\"ec-1\"}", spellings[i]);
+        assert_int_equal(verdict_of_header(w, w->ec, header), JWT_ALGORITHM);
     }
     assert_int_equal(verdict_of_header(w, w->rsa, "{\"kid\":\"rsa-1\"}"), JWT_ALGORITHM);
     assert_int_equal(verdict_of_header(w, w->rsa, "{\"alg\":7,\"kid\":\"rsa-1\"}"), JWT_ALGORITHM);
