@@ -420,8 +420,8 @@ static int read_counts(struct hist *hist, const unsigned char *at, const unsigne
             return err_set(err, -EINVAL, "histogram: a count is cut short");
         }
         /* A negative number -k stands for k empty buckets. */
-        int64_t run = word < 0 ? -(word + 1) + 1 : 1;
-        if (word == INT64_MIN || run > hist->counts_len - i) {
+        int32_t left = hist->counts_len - i;
+        if (left == 0 || word < -left) {
             return err_set(err, -EINVAL, "histogram: more counts than its range has buckets");
         }
         if (word > 0) {
@@ -431,12 +431,12 @@ static int read_counts(struct hist *hist, const unsigned char *at, const unsigne
             hist->counts[i] = word;
             hist->total += word;
         }
-        i += (int32_t)run;
+        i += word < 0 ? (int32_t)-word : 1;
     }
     return 0;
 }
 
-static int read_plain(struct hist *hist, const unsigned char *plain, size_t bytes, struct err *err)
+int hist_decode_plain(struct hist *hist, const unsigned char *plain, size_t bytes, struct err *err)
 {
     if (bytes < HEADER_BYTES) {
         return err_set(err, -EINVAL, "histogram: its header is cut short");
@@ -520,7 +520,7 @@ int hist_decode(struct hist *hist, const char *text, size_t bytes, struct err *e
         rc = err_set(err, -EINVAL, "histogram: its zlib stream is damaged or too long");
         goto out;
     }
-    rc = read_plain(hist, plain, plain_bytes, err);
+    rc = hist_decode_plain(hist, plain, plain_bytes, err);
 out:
     free(plain);
     free(packed);

@@ -137,3 +137,6 @@ char *hist_encode(const struct hist *hist);
  * HIST_DIGITS_MAX digits. -E2BIG: above HIST_TEXT_BYTES_MAX. -ENOMEM.
  * Memory and time are bounded whatever the text. */
 int hist_decode(struct hist *hist, const char *text, size_t bytes, struct err *err);
+
+/* The same for the uncompressed binary form inside of it. */
+int hist_decode_plain(struct hist *hist, const unsigned char *plain, size_t bytes, struct err *err);
