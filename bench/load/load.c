@@ -148,6 +148,7 @@ static int run_loop(struct load *load, const volatile sig_atomic_t *stop,
     int64_t window_ns = load->start_ns + NS_PER_SEC;
     int64_t progress_ns = load->start_ns + PROGRESS_NS;
     int64_t finish_ns = INT64_MAX;
+    size_t next_action = 0;
     for (;;) {
         if (*stop) {
             return -EINTR;
@@ -186,10 +187,20 @@ static int run_loop(struct load *load, const volatile sig_atomic_t *stop,
                 return 0;
             }
         }
+        for (; next_action < load->spec->action_count &&
+               load->spec->actions[next_action].at_ns <= now - load->start_ns;
+             next_action++) {
+            const struct load_action *action = &load->spec->actions[next_action];
+            action->act(action->arg);
+        }
         send_due(load);
         int64_t latest_ns = window_ns < progress_ns ? window_ns : progress_ns;
         if (latest_ns > finish_ns) {
             latest_ns = finish_ns;
+        }
+        if (next_action < load->spec->action_count &&
+            latest_ns > load->start_ns + load->spec->actions[next_action].at_ns) {
+            latest_ns = load->start_ns + load->spec->actions[next_action].at_ns;
         }
         int64_t wait_ns = next_wake_ns(load, latest_ns) - now_ns();
         if (wait_ns < 0) {

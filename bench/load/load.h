@@ -91,6 +91,15 @@ struct load_role {
     double crash_ratio; /* drop the task: neither result nor nack, the lease runs out */
 };
 
+#define LOAD_ACTIONS_MAX 16
+
+/* Something that is done to the system under test in the middle of the run. It must not block. */
+struct load_action {
+    int64_t at_ns; /* from the start; the list is in order */
+    void (*act)(void *arg);
+    void *arg;
+};
+
 struct load_spec {
     struct http_target target;
     uint64_t seed;
@@ -100,6 +109,8 @@ struct load_spec {
     size_t tenant_count;
     struct load_role roles[LOAD_ROLES_MAX];
     size_t role_count;
+    struct load_action actions[LOAD_ACTIONS_MAX];
+    size_t action_count;
 };
 
 struct load_window { /* one second of one endpoint */

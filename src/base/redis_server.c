@@ -238,10 +238,7 @@ static int launch(struct redis_server *server, const struct redis_server_options
     };
     int code = child_start(&server->child, &child, err);
     close(log_fd);
-    if (code != 0) {
-        return code;
-    }
-    return wait_ready(server, err);
+    return code;
 }
 
 int redis_server_start(struct redis_server *server, const struct redis_server_options *options,
@@ -269,6 +266,9 @@ int redis_server_start(struct redis_server *server, const struct redis_server_op
     }
     snprintf(server->socket_path, sizeof server->socket_path, "%s/redis.sock", server->dir);
     int code = launch(server, options, err);
+    if (code == 0) {
+        code = wait_ready(server, err);
+    }
     if (code != 0) {
         redis_server_stop(server);
     }
@@ -292,10 +292,33 @@ void redis_server_kill(struct redis_server *server)
     }
 }
 
-int redis_server_restart(struct redis_server *server, const struct redis_server_options *options,
-                         struct err *err)
+int redis_server_relaunch(struct redis_server *server, const struct redis_server_options *options,
+                          struct err *err)
 {
     child_stop(&server->child, STOP_GRACE_NS);
     unlink(server->socket_path);
     return launch(server, options, err);
+}
+
+int redis_server_restart(struct redis_server *server, const struct redis_server_options *options,
+                         struct err *err)
+{
+    int code = redis_server_relaunch(server, options, err);
+    return code != 0 ? code : wait_ready(server, err);
+}
+
+int redis_server_tell(const char *socket_path, const char *command)
+{
+    char line[256];
+    int bytes = snprintf(line, sizeof line, "%s\r\n", command);
+    if (bytes < 0 || bytes >= (int)sizeof line) {
+        return -EINVAL;
+    }
+    int fd = unix_connect(socket_path);
+    if (fd < 0) {
+        return fd;
+    }
+    int code = send(fd, line, (size_t)bytes, MSG_NOSIGNAL) == bytes ? 0 : -EIO;
+    close(fd);
+    return code;
 }

@@ -41,6 +41,14 @@ void redis_server_kill(struct redis_server *server);
 int redis_server_restart(struct redis_server *server, const struct redis_server_options *options,
                          struct err *err);
 
+/* The same without waiting for an answer: returns once the program runs. */
+int redis_server_relaunch(struct redis_server *server, const struct redis_server_options *options,
+                          struct err *err);
+
+/* Send one inline command without waiting for its reply ("CLIENT PAUSE 1000 ALL"). 0 or negative
+ * errno. */
+int redis_server_tell(const char *socket_path, const char *command);
+
 /* The text of INFO SECTION ("everything" for all) of the server at a unix socket. The caller frees
  * it. 0 or negative errno with text. */
 int redis_server_info(const char *socket_path, const char *section, char **out_text,

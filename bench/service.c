@@ -1,0 +1,337 @@
+#include "service.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "load/http_client.h"
+
+#define READY_TIMEOUT_NS (15 * NS_PER_SEC)
+#define STOP_GRACE_NS (15 * NS_PER_SEC)
+#define ARGS_MAX 48
+
+/* A port that was free a moment ago. */
+static int free_port(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof address;
+    int port = -1;
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+        getsockname(fd, (struct sockaddr *)&address, &bytes) == 0) {
+        port = ntohs(address.sin_port);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return port;
+}
+
+static void log_tail(const char *path, char *out, size_t bytes)
+{
+    out[0] = '\0';
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return;
+    }
+    off_t end = lseek(fd, 0, SEEK_END);
+    off_t from = end > (off_t)bytes - 1 ? end - (off_t)(bytes - 1) : 0;
+    ssize_t n = pread(fd, out, bytes - 1, from);
+    out[n > 0 ? n : 0] = '\0';
+    for (char *p = out; *p != '\0'; p++) {
+        if (*p == '\n') {
+            *p = ' ';
+        }
+    }
+    close(fd);
+}
+
+static int ask_ready(const struct http_target *target)
+{
+    struct http_conn conn;
+    http_conn_init(&conn, 512);
+    int code = http_conn_open(&conn, target);
+    if (code == 0) {
+        int n = sprintf(conn.out, "GET /readyz HTTP/1.1\r\nHost: %s\r\n\r\n", target->host);
+        code = http_conn_call(&conn, (size_t)n, clock_monotonic_ns(clock_system()) + NS_PER_SEC);
+    }
+    http_conn_fini(&conn);
+    return code;
+}
+
+static int wait_ready(struct service *service, const struct http_target *target, struct err *err)
+{
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + READY_TIMEOUT_NS;
+    for (;;) {
+        int status = ask_ready(target);
+        if (status == 200) {
+            return 0;
+        }
+        int64_t now_ns = clock_monotonic_ns(clock_system());
+        int ended = child_wait(&service->codeqd, now_ns + 5 * NS_PER_MS);
+        if (ended == -EINTR) {
+            return err_set(err, -EINTR, "interrupted while codeqd started");
+        }
+        if (ended == 0 || now_ns > deadline_ns) {
+            char tail[256];
+            log_tail(service->log_path, tail, sizeof tail);
+            return err_set(err, -EIO, "codeqd %s: %s",
+                           ended == 0 ? "ended at start" : "was not ready within 15 s", tail);
+        }
+    }
+}
+
+/* codeQ's static provider holds one token; more tenants need one codeqd configuration each, which
+ * the multi provider joins (it takes 2 to 4), nested where there are more. */
+static void put_tenant(struct buf *out, const char *side, size_t tenant)
+{
+    bool producer = side[0] == 'p';
+    buf_printf(out, "{\"token\":\"bench-%s-%zu\",\"subject\":\"bench-%s-%zu\",", side, tenant, side,
+               tenant);
+    if (!producer) {
+        buf_puts(out, "\"scopes\":[\"codeq:claim\",\"codeq:heartbeat\",\"codeq:abandon\","
+                      "\"codeq:nack\",\"codeq:result\",\"codeq:subscribe\"],"
+                      "\"eventTypes\":[\"*\"],");
+    }
+    buf_printf(out, "\"raw\":{%s\"tenantId\":\"bench-%zu\"}}",
+               producer ? "\"role\":\"ADMIN\"," : "", tenant);
+}
+
+static char *auth_config(const char *variable, const char *side, size_t tenants)
+{
+    struct buf text = BUF_INIT;
+    buf_printf(&text, "%s=", variable);
+    if (tenants == 1) {
+        put_tenant(&text, side, 0);
+    } else {
+        buf_puts(&text, "{\"providers\":[");
+        for (size_t i = 0; i < tenants; i++) {
+            buf_puts(&text, i > 0 ? ",{\"type\":\"static\",\"config\":"
+                                  : "{\"type\":\"static\",\"config\":");
+            put_tenant(&text, side, i);
+            buf_puts(&text, "}");
+        }
+        buf_puts(&text, "]}");
+    }
+    return buf_take(&text);
+}
+
+static int start_codeqd(struct service *service, int port, struct err *err)
+{
+    const struct service_options *o = &service->options;
+    char listen[32];
+    char redis[REDIS_SERVER_PATH_MAX + 24];
+    snprintf(listen, sizeof listen, "127.0.0.1:%d", port);
+    snprintf(redis, sizeof redis, "unix:%s", service->redis.socket_path);
+    const char *argv[ARGS_MAX] = {o->codeqd, "--listen", listen, "--redis", redis};
+    int n = 5;
+    for (int i = 0; o->codeqd_args != NULL && o->codeqd_args[i] != NULL; i++) {
+        if (n == ARGS_MAX - 1) {
+            return err_set(err, -E2BIG, "more than %d arguments for codeqd", ARGS_MAX - 6);
+        }
+        argv[n++] = o->codeqd_args[i];
+    }
+    const char *provider = o->tenant_count == 1 ? "static" : "multi";
+    char producer[40];
+    char worker[40];
+    snprintf(producer, sizeof producer, "PRODUCER_AUTH_PROVIDER=%s", provider);
+    snprintf(worker, sizeof worker, "WORKER_AUTH_PROVIDER=%s", provider);
+    char *producer_config = auth_config("PRODUCER_AUTH_CONFIG", "producer", o->tenant_count);
+    char *worker_config = auth_config("WORKER_AUTH_CONFIG", "worker", o->tenant_count);
+    const char *path = getenv("PATH");
+    char path_variable[4096];
+    snprintf(path_variable, sizeof path_variable, "PATH=%s", path != NULL ? path : "/usr/bin:/bin");
+    const char *envp[] = {path_variable,   "ENV=dev",     producer, worker,
+                          producer_config, worker_config, NULL};
+    int log_fd = open(service->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct child_options child = {
+        .argv = argv,
+        .envp = envp,
+        .stdin_fd = -1,
+        .stdout_fd = log_fd,
+        .stderr_fd = log_fd,
+        .cpu = o->cpu,
+        .own_group = true,
+    };
+    int code = child_start(&service->codeqd, &child, err);
+    if (log_fd >= 0) {
+        close(log_fd);
+    }
+    free(producer_config);
+    free(worker_config);
+    return code;
+}
+
+int service_start(struct service *service, const struct service_options *options,
+                  struct load_spec *spec, struct err *err)
+{
+    *service = (struct service){.options = *options};
+    service->redis_options =
+        (struct redis_server_options){.config = options->redis_config, .cpu = options->cpu};
+    int code = redis_server_start(&service->redis, &service->redis_options, err);
+    if (code != 0) {
+        return code;
+    }
+    snprintf(service->log_path, sizeof service->log_path, "%s/codeqd.log", service->redis.dir);
+    int port = free_port();
+    code = port > 0 ? start_codeqd(service, port, err) : err_set(err, -EIO, "no free port");
+    if (code == 0) {
+        snprintf(service->url, sizeof service->url, "http://127.0.0.1:%d", port);
+        code = http_target_parse(&spec->target, service->url, err);
+    }
+    if (code == 0) {
+        code = wait_ready(service, &spec->target, err);
+    }
+    for (size_t i = 0; i < options->tenant_count; i++) {
+        struct load_tenant *tenant = &spec->tenants[i];
+        snprintf(tenant->producer_token, sizeof tenant->producer_token, "bench-producer-%zu", i);
+        snprintf(tenant->worker_token, sizeof tenant->worker_token, "bench-worker-%zu", i);
+    }
+    if (code != 0) {
+        service_stop(service);
+    }
+    return code;
+}
+
+int service_stop(struct service *service)
+{
+    int exit_code = 0;
+    if (service->codeqd.pid != 0) {
+        child_stop(&service->codeqd, STOP_GRACE_NS);
+        exit_code = child_exit_code(&service->codeqd);
+    }
+    redis_server_stop(&service->redis);
+    return exit_code;
+}
+
+static void note_fault(struct service_fault *step, const char *what, int code)
+{
+    if (code != 0 && step->service->fault_error.text[0] == '\0') {
+        err_set(&step->service->fault_error, code, "%s: %s", what, strerror(-code));
+    }
+}
+
+static void redis_pause(void *arg)
+{
+    struct service_fault *step = arg;
+    char command[64];
+    snprintf(command, sizeof command, "CLIENT PAUSE %lld ALL",
+             (long long)(step->fault->duration_ns / NS_PER_MS));
+    note_fault(step, "redis-pause", redis_server_tell(step->service->redis.socket_path, command));
+}
+
+static void redis_kill(void *arg)
+{
+    struct service_fault *step = arg;
+    redis_server_kill(&step->service->redis);
+}
+
+static void redis_back(void *arg)
+{
+    struct service_fault *step = arg;
+    struct service *service = step->service;
+    note_fault(step, "redis-restart",
+               redis_server_relaunch(&service->redis, &service->redis_options, NULL));
+}
+
+static void codeqd_stop(void *arg)
+{
+    struct service_fault *step = arg;
+    note_fault(step, "service-stop", kill(step->service->codeqd.pid, SIGSTOP) == 0 ? 0 : -errno);
+}
+
+static void codeqd_continue(void *arg)
+{
+    struct service_fault *step = arg;
+    note_fault(step, "service-stop", kill(step->service->codeqd.pid, SIGCONT) == 0 ? 0 : -errno);
+}
+
+static int by_time(const void *a, const void *b)
+{
+    int64_t x = ((const struct load_action *)a)->at_ns;
+    int64_t y = ((const struct load_action *)b)->at_ns;
+    return (x > y) - (x < y);
+}
+
+void service_plan_faults(struct service *service, struct load_scenario *scenario)
+{
+    struct load_spec *spec = &scenario->spec;
+    spec->action_count = 0;
+    for (size_t i = 0; i < scenario->fault_count; i++) {
+        const struct load_fault *fault = &scenario->faults[i];
+        struct service_fault *step = &service->faults[i];
+        *step = (struct service_fault){service, fault};
+        void (*begin)(void *) = redis_pause;
+        void (*end)(void *) = NULL;
+        switch (fault->kind) {
+        case FAULT_REDIS_PAUSE:
+            break;
+        case FAULT_REDIS_RESTART:
+            begin = redis_kill;
+            end = redis_back;
+            break;
+        case FAULT_SERVICE_STOP:
+            begin = codeqd_stop;
+            end = codeqd_continue;
+            break;
+        }
+        spec->actions[spec->action_count++] = (struct load_action){fault->at_ns, begin, step};
+        if (end != NULL) {
+            spec->actions[spec->action_count++] =
+                (struct load_action){fault->at_ns + fault->duration_ns, end, step};
+        }
+    }
+    qsort(spec->actions, spec->action_count, sizeof *spec->actions, by_time);
+}
+
+int64_t process_cpu_us(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *dir = opendir(path);
+    if (dir == NULL) {
+        return -1;
+    }
+    int64_t total_ns = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        char file_path[400];
+        snprintf(file_path, sizeof file_path, "%s/%s/schedstat", path, entry->d_name);
+        FILE *file = entry->d_name[0] != '.' ? fopen(file_path, "re") : NULL;
+        long long ns;
+        if (file != NULL && fscanf(file, "%lld", &ns) == 1) {
+            total_ns += ns;
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+    }
+    closedir(dir);
+    return total_ns / NS_PER_US;
+}
+
+int64_t process_rss_kb(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    FILE *file = fopen(path, "re");
+    long long size;
+    long long resident = -1;
+    if (file == NULL) {
+        return -1;
+    }
+    if (fscanf(file, "%lld %lld", &size, &resident) != 2) {
+        resident = -1;
+    }
+    fclose(file);
+    return resident < 0 ? -1 : resident * (sysconf(_SC_PAGESIZE) / 1024);
+}
