@@ -1,0 +1,964 @@
+#include "store/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "store/url.h"
+
+#define OUTPUT_BYTES_START (256 * 1024)
+#define ARENA_BYTES_START (64 * 1024)
+#define RING_START 256 /* a power of 2 */
+#define RECV_BYTES (64 * 1024)
+#define LOADS_MAX 3 /* of a script for one request: past it something keeps flushing them */
+#define NUMBER_BYTES_MAX 21
+
+enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_UP };
+
+struct conn {
+    struct url url;
+    struct clock *clock;
+    int64_t connect_timeout_ns;
+    int64_t command_timeout_ns;
+
+    enum conn_state state;
+    redisContext *context;
+    redisReader *reader;
+    int64_t retry_at_ns; /* CONN_DOWN: the next attempt */
+    int64_t retry_pause_ns; /* before the one after */
+    int64_t connect_by_ns; /* CONN_CONNECTING, and until the login is answered */
+    unsigned login_replies; /* still to come before the replies of requests */
+    struct err down_reason;
+    bool dispatching;
+    bool closing;
+
+    /* Requests: out[0] is stream position out_base; answered < sent <= end. */
+    char *out;
+    size_t out_capacity;
+    uint64_t out_base;
+    uint64_t out_sent; /* position */
+    uint64_t out_end; /* position behind the last whole request */
+    size_t build; /* length of the request being written, behind out_end */
+    bool build_failed;
+    char login[2 * URL_TEXT_BYTES_MAX + 128]; /* AUTH and SELECT of this connection */
+    size_t login_bytes;
+    size_t login_sent;
+
+    struct conn_call *ring;
+    size_t ring_capacity; /* a power of 2 */
+    size_t ring_head;
+    size_t ring_count;
+
+    /* The reply being read. */
+    struct conn_node nodes[CONN_NODES_MAX];
+    size_t node_count;
+    char *arena; /* bytes of its strings; nodes hold offsets until the reply is whole */
+    size_t arena_bytes;
+    size_t arena_capacity;
+
+    uint64_t writes;
+    uint64_t writes_answered;
+    struct conn_counters counters;
+    char input[RECV_BYTES];
+};
+
+/* ---- what hiredis builds a reply of: our nodes ---- */
+
+static struct conn_node *node_new(const redisReadTask *task, enum conn_type type)
+{
+    struct conn *conn = task->privdata;
+    if (conn->node_count == CONN_NODES_MAX) {
+        return NULL; /* hiredis then fails with "out of memory": the reply is too large to be ours
+                      */
+    }
+    struct conn_node *node = &conn->nodes[conn->node_count++];
+    *node = (struct conn_node){.type = type};
+    return node;
+}
+
+static bool arena_reserve(struct conn *conn, size_t more)
+{
+    if (more <= conn->arena_capacity - conn->arena_bytes) {
+        return true;
+    }
+    size_t capacity = conn->arena_capacity;
+    while (capacity - conn->arena_bytes < more) {
+        capacity *= 2;
+    }
+    char *arena = realloc(conn->arena, capacity);
+    if (arena == NULL) {
+        return false;
+    }
+    conn->arena = arena;
+    conn->arena_capacity = capacity;
+    return true;
+}
+
+static void *on_string(const redisReadTask *task, char *data, size_t bytes)
+{
+    struct conn *conn = task->privdata;
+    struct conn_node *node =
+        node_new(task, task->type == REDIS_REPLY_ERROR ? CONN_FAILURE : CONN_STRING);
+    if (node == NULL || !arena_reserve(conn, bytes)) {
+        return NULL;
+    }
+    memcpy(conn->arena + conn->arena_bytes, data, bytes);
+    node->integer = (int64_t)conn->arena_bytes;
+    node->bytes = bytes;
+    conn->arena_bytes += bytes;
+    return node;
+}
+
+#if HIREDIS_MAJOR >= 1
+static void *on_array(const redisReadTask *task, size_t elements)
+#else
+static void *on_array(const redisReadTask *task, int elements)
+#endif
+{
+    struct conn_node *node = node_new(task, CONN_ARRAY);
+    if (node == NULL || (uint64_t)elements >= CONN_NODES_MAX) {
+        return NULL;
+    }
+    node->integer = (int64_t)elements;
+    return node;
+}
+
+static void *on_integer(const redisReadTask *task, long long value)
+{
+    struct conn_node *node = node_new(task, CONN_INTEGER);
+    if (node != NULL) {
+        node->integer = value;
+    }
+    return node;
+}
+
+static void *on_nil(const redisReadTask *task)
+{
+    return node_new(task, CONN_NIL);
+}
+
+#if HIREDIS_MAJOR >= 1
+/* RESP3 kinds that no script of ours returns: to be refused by who reads the node. */
+static void *on_double(const redisReadTask *task, double value, char *data, size_t bytes)
+{
+    (void)value;
+    (void)data;
+    (void)bytes;
+    return node_new(task, CONN_NIL);
+}
+
+static void *on_bool(const redisReadTask *task, int value)
+{
+    (void)value;
+    return node_new(task, CONN_NIL);
+}
+#endif
+
+static void on_free(void *object)
+{
+    (void)object;
+}
+
+static redisReplyObjectFunctions reply_functions = {
+    .createString = on_string,
+    .createArray = on_array,
+    .createInteger = on_integer,
+#if HIREDIS_MAJOR >= 1
+    .createDouble = on_double,
+    .createBool = on_bool,
+#endif
+    .createNil = on_nil,
+    .freeObject = on_free,
+};
+
+static int reader_new(struct conn *conn)
+{
+    if (conn->reader != NULL) {
+        redisReaderFree(conn->reader);
+    }
+    conn->reader = redisReaderCreateWithFunctions(&reply_functions);
+    if (conn->reader == NULL) {
+        return -ENOMEM;
+    }
+    conn->reader->privdata = conn;
+    conn->reader->maxbuf = 0; /* keep the buffer: a large reply must not cost an allocation each */
+    conn->node_count = 0;
+    conn->arena_bytes = 0;
+    return 0;
+}
+
+/* ---- the ring of requests in flight ---- */
+
+static struct conn_call *ring_at(struct conn *conn, size_t i)
+{
+    return &conn->ring[(conn->ring_head + i) & (conn->ring_capacity - 1)];
+}
+
+static bool ring_push(struct conn *conn, const struct conn_call *call)
+{
+    if (conn->ring_count == conn->ring_capacity) {
+        if (conn->ring_capacity >= CONN_PENDING_MAX) {
+            return false;
+        }
+        struct conn_call *bigger = malloc(2 * conn->ring_capacity * sizeof *bigger);
+        if (bigger == NULL) {
+            return false;
+        }
+        for (size_t i = 0; i < conn->ring_count; i++) {
+            bigger[i] = *ring_at(conn, i);
+        }
+        free(conn->ring);
+        conn->ring = bigger;
+        conn->ring_capacity *= 2;
+        conn->ring_head = 0;
+    }
+    *ring_at(conn, conn->ring_count) = *call;
+    conn->ring_count++;
+    return true;
+}
+
+static struct conn_call ring_pop(struct conn *conn)
+{
+    struct conn_call call = *ring_at(conn, 0);
+    conn->ring_head = (conn->ring_head + 1) & (conn->ring_capacity - 1);
+    conn->ring_count--;
+    return call;
+}
+
+/* ---- writing a request ---- */
+
+/* Room for `more` bytes behind what is being built. Forgets answered requests, then grows. */
+static bool out_reserve(struct conn *conn, size_t more)
+{
+    size_t used = (size_t)(conn->out_end - conn->out_base) + conn->build;
+    if (more <= conn->out_capacity - used) {
+        return true;
+    }
+    uint64_t needed = conn->ring_count != 0 ? ring_at(conn, 0)->at : conn->out_end;
+    if (needed > conn->out_sent) {
+        needed = conn->out_sent;
+    }
+    size_t gone = (size_t)(needed - conn->out_base);
+    if (gone >= conn->out_capacity / 2 && more <= conn->out_capacity - used + gone) {
+        memmove(conn->out, conn->out + gone, used - gone);
+        conn->out_base += gone;
+        return true;
+    }
+    if (more > CONN_OUTPUT_BYTES_MAX || used > CONN_OUTPUT_BYTES_MAX - more) {
+        return false;
+    }
+    size_t capacity = conn->out_capacity;
+    while (capacity - used < more) {
+        capacity *= 2;
+    }
+    char *out = realloc(conn->out, capacity);
+    if (out == NULL) {
+        return false;
+    }
+    conn->out = out;
+    conn->out_capacity = capacity;
+    return true;
+}
+
+static char *build_space(struct conn *conn, size_t bytes)
+{
+    if (conn->build_failed || !out_reserve(conn, bytes)) {
+        conn->build_failed = true;
+        return NULL;
+    }
+    return conn->out + (conn->out_end - conn->out_base) + conn->build;
+}
+
+/* Decimal text of value into out (not terminated); returns its length. */
+static size_t number_text(uint64_t value, char out[NUMBER_BYTES_MAX])
+{
+    char digits[NUMBER_BYTES_MAX];
+    size_t n = 0;
+    do {
+        digits[n++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value != 0);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = digits[n - 1 - i];
+    }
+    return n;
+}
+
+/* "*3\r\n" or "$12\r\n". */
+static size_t put_header(char *out, char kind, size_t value)
+{
+    out[0] = kind;
+    size_t n = 1 + number_text(value, out + 1);
+    out[n] = '\r';
+    out[n + 1] = '\n';
+    return n + 2;
+}
+
+void conn_begin(struct conn *conn, size_t argc)
+{
+    conn->build = 0;
+    conn->build_failed = false;
+    if (conn->ring_count == 0 && conn->out_sent == conn->out_end) {
+        conn->out_base = conn->out_end; /* all is answered: start over at the front */
+    }
+    char *p = build_space(conn, NUMBER_BYTES_MAX + 3);
+    if (p != NULL) {
+        conn->build += put_header(p, '*', argc);
+    }
+}
+
+char *conn_arg_space(struct conn *conn, size_t bytes)
+{
+    char *p = build_space(conn, bytes + NUMBER_BYTES_MAX + 5);
+    if (p == NULL) {
+        return NULL;
+    }
+    size_t n = put_header(p, '$', bytes);
+    p[n + bytes] = '\r';
+    p[n + bytes + 1] = '\n';
+    conn->build += n + bytes + 2;
+    return p + n;
+}
+
+void conn_arg(struct conn *conn, const void *data, size_t bytes)
+{
+    char *p = conn_arg_space(conn, bytes);
+    if (p != NULL && bytes != 0) {
+        memcpy(p, data, bytes);
+    }
+}
+
+void conn_arg_pair(struct conn *conn, const void *a, size_t a_bytes, const void *b, size_t b_bytes)
+{
+    char *p = conn_arg_space(conn, a_bytes + b_bytes);
+    if (p != NULL) {
+        memcpy(p, a, a_bytes);
+        if (b_bytes != 0) {
+            memcpy(p + a_bytes, b, b_bytes);
+        }
+    }
+}
+
+void conn_arg_int(struct conn *conn, int64_t value)
+{
+    char text[NUMBER_BYTES_MAX];
+    size_t sign = value < 0;
+    text[0] = '-';
+    uint64_t magnitude = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    conn_arg(conn, text, sign + number_text(magnitude, text + sign));
+}
+
+int conn_end(struct conn *conn, const struct conn_call *template)
+{
+    if (conn->build_failed || conn->closing) {
+        conn->build = 0;
+        return -EAGAIN;
+    }
+    struct conn_call call = *template;
+    call.at = conn->out_end;
+    call.bytes = conn->build;
+    call.sent_before = false;
+    call.loads = 0;
+    call.write = 0;
+    call.deadline_ns = clock_monotonic_ns(conn->clock) + conn->command_timeout_ns;
+    if (!ring_push(conn, &call)) {
+        conn->build = 0;
+        return -EAGAIN;
+    }
+    conn->out_end += conn->build;
+    conn->build = 0;
+    conn->counters.commands++;
+    return 0;
+}
+
+/* Put a request, which must still be first in the ring so that its bytes are kept, in line again.
+ * False: no room. */
+static bool call_again(struct conn *conn, const struct conn_call *old)
+{
+    conn->build = 0;
+    conn->build_failed = false;
+    char *p = build_space(conn, old->bytes);
+    if (p == NULL) {
+        return false;
+    }
+    memcpy(p, conn->out + (old->at - conn->out_base), old->bytes);
+    struct conn_call call = *old;
+    call.at = conn->out_end;
+    if (!ring_push(conn, &call)) {
+        return false;
+    }
+    conn->out_end += old->bytes;
+    conn->counters.commands++;
+    return true;
+}
+
+/* ---- reading a request back ---- */
+
+static size_t read_number(const char **p)
+{
+    size_t value = 0;
+    for ((*p)++; **p != '\r'; (*p)++) {
+        value = value * 10 + (size_t)(**p - '0');
+    }
+    *p += 2;
+    return value;
+}
+
+struct conn_args conn_call_args(const struct conn *conn, const struct conn_call *call)
+{
+    struct conn_args args = {conn->out + (call->at - conn->out_base)};
+    read_number(&args.next);
+    return args;
+}
+
+const char *conn_args_next(struct conn_args *args, size_t *out_bytes)
+{
+    size_t bytes = read_number(&args->next);
+    const char *data = args->next;
+    args->next += bytes + 2;
+    *out_bytes = bytes;
+    return data;
+}
+
+void conn_args_skip(struct conn_args *args, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = 0;
+        conn_args_next(args, &bytes);
+    }
+}
+
+/* ---- connecting ---- */
+
+static void login_arg(struct conn *conn, const char *text)
+{
+    int n = snprintf(conn->login + conn->login_bytes, sizeof conn->login - conn->login_bytes,
+                     "$%zu\r\n%s\r\n", strlen(text), text);
+    assert(n > 0 && (size_t)n < sizeof conn->login - conn->login_bytes);
+    conn->login_bytes += (size_t)n;
+}
+
+static void login_begin(struct conn *conn, int argc)
+{
+    conn->login_bytes += (size_t)snprintf(conn->login + conn->login_bytes, 8, "*%d\r\n", argc);
+    conn->login_replies++;
+}
+
+static void login_prepare(struct conn *conn)
+{
+    conn->login_bytes = 0;
+    conn->login_sent = 0;
+    conn->login_replies = 0;
+    if (conn->url.password[0] != '\0') {
+        bool has_user = conn->url.user[0] != '\0';
+        login_begin(conn, has_user ? 3 : 2);
+        login_arg(conn, "AUTH");
+        if (has_user) {
+            login_arg(conn, conn->url.user);
+        }
+        login_arg(conn, conn->url.password);
+    }
+    if (conn->url.db != 0) {
+        char db[16];
+        snprintf(db, sizeof db, "%u", conn->url.db);
+        login_begin(conn, 2);
+        login_arg(conn, "SELECT");
+        login_arg(conn, db);
+    }
+}
+
+static void dispatch(struct conn *conn, struct conn_call *call, enum conn_status status,
+                     const struct conn_reply *reply, const struct err *err)
+{
+    static const struct conn_reply none = {NULL, 0};
+    bool outer = conn->dispatching;
+    conn->dispatching = true;
+    if (call->done != NULL) {
+        call->done(call->owner, call, status, reply != NULL ? reply : &none, err);
+    }
+    conn->dispatching = outer;
+}
+
+/* The connection is no more. What was sent and must not run twice is unknown; the rest waits in
+ * line for the next connection, at most until its deadline. */
+static void lost(struct conn *conn, bool again)
+{
+    if (conn->context != NULL) {
+        redisFree(conn->context);
+        conn->context = NULL;
+    }
+    bool was_up = conn->state == CONN_UP;
+    conn->state = CONN_DOWN;
+    int64_t now_ns = clock_monotonic_ns(conn->clock);
+    if (was_up && conn->login_replies == 0) {
+        conn->retry_pause_ns = CONN_RETRY_MS_MIN * NS_PER_MS;
+        conn->retry_at_ns = now_ns; /* the first attempt is at once */
+    } else {
+        conn->retry_at_ns = now_ns + conn->retry_pause_ns;
+        conn->retry_pause_ns *= 2;
+        if (conn->retry_pause_ns > CONN_RETRY_MS_MAX * NS_PER_MS) {
+            conn->retry_pause_ns = CONN_RETRY_MS_MAX * NS_PER_MS;
+        }
+    }
+    size_t count = conn->ring_count;
+    if (again && (count == 0 || ring_at(conn, 0)->at >= conn->out_sent)) {
+        return; /* nothing was on the wire: all wait as they are */
+    }
+    uint64_t sent = conn->out_sent;
+    conn->out_sent = conn->out_end;
+    for (size_t i = 0; i < count; i++) {
+        struct conn_call call = *ring_at(conn, 0);
+        call.sent_before |= call.at + call.bytes <= sent;
+        bool expired = call.deadline_ns <= now_ns;
+        bool internal = call.done == NULL;
+        bool kept = again && !internal && !expired && (call.repeatable || !call.sent_before) &&
+                    call_again(conn, &call);
+        ring_pop(conn);
+        if (!kept) {
+            dispatch(conn, &call, call.sent_before ? CONN_UNKNOWN : CONN_UNAVAILABLE, NULL,
+                     &conn->down_reason);
+        }
+    }
+}
+
+/* While nothing can be sent: end what has waited too long. */
+static void expire(struct conn *conn, int64_t now_ns)
+{
+    while (conn->ring_count != 0 && ring_at(conn, 0)->deadline_ns <= now_ns) {
+        struct conn_call call = ring_pop(conn);
+        conn->out_sent = conn->ring_count != 0 ? ring_at(conn, 0)->at : conn->out_end;
+        dispatch(conn, &call, call.sent_before ? CONN_UNKNOWN : CONN_UNAVAILABLE, NULL,
+                 &conn->down_reason);
+    }
+}
+
+static void down(struct conn *conn, const char *what, const char *why)
+{
+    err_set(&conn->down_reason, 0, "redis at %s: %s%s%s", conn->url.place, what,
+            why[0] != '\0' ? ": " : "", why);
+    lost(conn, true);
+}
+
+static void connect_start(struct conn *conn)
+{
+    conn->context = conn->url.is_unix ? redisConnectUnixNonBlock(conn->url.place)
+                                      : redisConnectNonBlock(conn->url.place, conn->url.port);
+    conn->state = CONN_CONNECTING;
+    conn->connect_by_ns = clock_monotonic_ns(conn->clock) + conn->connect_timeout_ns;
+    if (conn->context == NULL || conn->context->err != 0 || reader_new(conn) != 0) {
+        char why[128] = "out of memory";
+        if (conn->context != NULL && conn->context->err != 0) {
+            snprintf(why, sizeof why, "%s", conn->context->errstr);
+        }
+        down(conn, "cannot connect", why);
+        return;
+    }
+    login_prepare(conn);
+}
+
+/* ---- bytes in and out ---- */
+
+/* Send what is left of data; true when all went. */
+static bool send_bytes(struct conn *conn, const char *data, size_t bytes, size_t *out_sent)
+{
+    *out_sent = 0;
+    while (bytes > *out_sent) {
+        ssize_t n = send(conn->context->fd, data + *out_sent, bytes - *out_sent, MSG_NOSIGNAL);
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            if (errno != EAGAIN && errno != EWOULDBLOCK) {
+                down(conn, "cannot send", strerror(errno));
+            }
+            return false;
+        }
+        conn->counters.bytes_sent += (uint64_t)n;
+        *out_sent += (size_t)n;
+    }
+    return true;
+}
+
+void conn_flush(struct conn *conn)
+{
+    if (conn->state != CONN_UP) {
+        return;
+    }
+    if (conn->login_sent < conn->login_bytes) {
+        size_t sent = 0;
+        bool all = send_bytes(conn, conn->login + conn->login_sent,
+                              conn->login_bytes - conn->login_sent, &sent);
+        conn->login_sent += sent;
+        if (!all) {
+            return;
+        }
+    }
+    /* Not before the login is answered: a refused SELECT would let them act on another database. */
+    if (conn->login_replies != 0 || conn->out_sent == conn->out_end) {
+        return;
+    }
+    /* The position must be right before `down` asks what was sent whole: count it as it goes. */
+    conn->writes++;
+    while (conn->out_sent < conn->out_end) {
+        ssize_t n = send(conn->context->fd, conn->out + (conn->out_sent - conn->out_base),
+                         (size_t)(conn->out_end - conn->out_sent), MSG_NOSIGNAL);
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            if (errno != EAGAIN && errno != EWOULDBLOCK) {
+                down(conn, "cannot send", strerror(errno));
+            }
+            return;
+        }
+        conn->out_sent += (uint64_t)n;
+        conn->counters.bytes_sent += (uint64_t)n;
+    }
+}
+
+static bool starts_with(const char *data, size_t bytes, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return bytes >= n && memcmp(data, prefix, n) == 0;
+}
+
+/* Refused before anything was done. Redis 6 wraps what a script's first write met in
+ * "ERR Error running script ...: -OOM ..."; Redis 7 gives the code in front. A script of ours that
+ * has written once is let through by Redis, so neither can follow a write. */
+static bool is_refusal(const char *data, size_t bytes)
+{
+    static const char *const codes[] = {
+        "LOADING ", "READONLY ",   "OOM ",      "MASTERDOWN ",  "MISCONF ",
+        "BUSY ",    "NOREPLICAS ", "TRYAGAIN ", "CLUSTERDOWN ",
+    };
+    if (starts_with(data, bytes, "ERR Error running script")) {
+        const char *dash = memmem(data, bytes, ": -", 3);
+        if (dash == NULL) {
+            return false;
+        }
+        bytes -= (size_t)(dash + 3 - data);
+        data = dash + 3;
+    }
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        if (starts_with(data, bytes, codes[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Load the script, then the request again, in one go and in this order. The refused request is
+ * still first in the ring. */
+static bool load_and_repeat(struct conn *conn, const struct conn_call *call)
+{
+    if (call->script == NULL || call->loads == LOADS_MAX) {
+        return false;
+    }
+    struct conn_call again = *call;
+    again.loads++;
+    again.sent_before = false;
+    conn_begin(conn, 3);
+    conn_arg(conn, "SCRIPT", 6);
+    conn_arg(conn, "LOAD", 4);
+    conn_arg(conn, call->script->text, call->script->bytes);
+    struct conn_call load = {.repeatable = false};
+    return conn_end(conn, &load) == 0 && call_again(conn, &again);
+}
+
+static void on_reply(struct conn *conn)
+{
+    for (size_t i = 0; i < conn->node_count; i++) {
+        struct conn_node *node = &conn->nodes[i];
+        if (node->type == CONN_STRING || node->type == CONN_FAILURE) {
+            node->data = conn->arena + node->integer;
+            node->integer = 0;
+        }
+    }
+    const struct conn_node *top = &conn->nodes[0];
+    struct err err = {""};
+    if (top->type == CONN_FAILURE) {
+        int bytes = top->bytes < 300 ? (int)top->bytes : 300;
+        err_set(&err, 0, "redis at %s: %.*s", conn->url.place, bytes, top->data);
+    }
+    if (conn->login_replies != 0) {
+        conn->login_replies--;
+        if (top->type == CONN_FAILURE) {
+            conn->login_replies++;
+            conn->down_reason = err;
+            lost(conn, true);
+        }
+        return;
+    }
+    if (conn->ring_count == 0) {
+        down(conn, "sent a reply that nobody asked for", "");
+        return;
+    }
+    struct conn_call call = *ring_at(conn, 0);
+    if (call.at + call.bytes > conn->out_sent) {
+        down(conn, "sent a reply before the request", "");
+        return;
+    }
+    conn->retry_pause_ns = CONN_RETRY_MS_MIN * NS_PER_MS;
+    if (top->type == CONN_FAILURE && starts_with(top->data, top->bytes, "NOSCRIPT") &&
+        load_and_repeat(conn, &call)) {
+        ring_pop(conn);
+        return;
+    }
+    ring_pop(conn);
+    if (top->type == CONN_FAILURE) {
+        dispatch(conn, &call, is_refusal(top->data, top->bytes) ? CONN_UNAVAILABLE : CONN_ERROR,
+                 NULL, &err);
+        return;
+    }
+    struct conn_reply reply = {conn->nodes, conn->node_count};
+    dispatch(conn, &call, CONN_OK, &reply, &err);
+}
+
+static void receive(struct conn *conn)
+{
+    uint64_t asked = conn->writes;
+    for (;;) {
+        ssize_t n = recv(conn->context->fd, conn->input, sizeof conn->input, 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            return;
+        }
+        if (n <= 0) {
+            down(conn, "connection lost", n < 0 ? strerror(errno) : "closed by the server");
+            return;
+        }
+        conn->counters.bytes_received += (uint64_t)n;
+        if (conn->writes_answered != asked) {
+            conn->writes_answered = asked;
+            conn->counters.round_trips++;
+        }
+        if (redisReaderFeed(conn->reader, conn->input, (size_t)n) != REDIS_OK ||
+            conn->reader->len > CONN_INPUT_BYTES_MAX) {
+            down(conn, "reply too large", "");
+            return;
+        }
+        for (;;) {
+            void *whole = NULL;
+            if (redisReaderGetReply(conn->reader, &whole) != REDIS_OK) {
+                char why[128];
+                snprintf(why, sizeof why, "%s", conn->reader->errstr);
+                down(conn, "broken reply", why);
+                return;
+            }
+            if (whole == NULL) {
+                break;
+            }
+            on_reply(conn);
+            if (conn->state != CONN_UP) {
+                return;
+            }
+            conn->node_count = 0;
+            conn->arena_bytes = 0;
+        }
+        if ((size_t)n < sizeof conn->input) {
+            return; /* a short read has emptied the socket */
+        }
+    }
+}
+
+/* ---- the loop's door ---- */
+
+int conn_fd(const struct conn *conn)
+{
+    return conn->context != NULL ? (int)conn->context->fd : -1;
+}
+
+bool conn_wants_write(const struct conn *conn)
+{
+    return conn->state == CONN_CONNECTING ||
+           (conn->state == CONN_UP &&
+            (conn->login_replies != 0 ? conn->login_sent < conn->login_bytes
+                                      : conn->out_sent < conn->out_end));
+}
+
+int64_t conn_deadline_ns(const struct conn *conn)
+{
+    int64_t deadline_ns = INT64_MAX;
+    if (conn->ring_count != 0) {
+        deadline_ns = conn->ring[conn->ring_head].deadline_ns;
+    }
+    if (conn->state == CONN_DOWN && conn->retry_at_ns < deadline_ns) {
+        deadline_ns = conn->retry_at_ns;
+    }
+    if ((conn->state == CONN_CONNECTING || (conn->state == CONN_UP && conn->login_replies != 0)) &&
+        conn->connect_by_ns < deadline_ns) {
+        deadline_ns = conn->connect_by_ns;
+    }
+    return deadline_ns;
+}
+
+static void on_time(struct conn *conn)
+{
+    int64_t now_ns = clock_monotonic_ns(conn->clock);
+    if (conn->ring_count != 0 && ring_at(conn, 0)->deadline_ns <= now_ns) {
+        if (conn->state == CONN_UP && conn->login_replies == 0) {
+            down(conn, "no reply in time", "");
+        }
+        expire(conn, now_ns);
+    }
+    if ((conn->state == CONN_CONNECTING || (conn->state == CONN_UP && conn->login_replies != 0)) &&
+        conn->connect_by_ns <= now_ns) {
+        down(conn, "cannot connect", "timed out");
+    }
+    if (conn->state == CONN_DOWN && conn->retry_at_ns <= now_ns) {
+        connect_start(conn);
+    }
+}
+
+static void on_connected(struct conn *conn)
+{
+    int error = 0;
+    socklen_t bytes = sizeof error;
+    if (getsockopt(conn->context->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0) {
+        error = errno;
+    }
+    if (error != 0) {
+        down(conn, "cannot connect", strerror(error));
+        return;
+    }
+    conn->state = CONN_UP;
+}
+
+void conn_on_ready(struct conn *conn, bool readable, bool writable)
+{
+    assert(!conn->dispatching);
+    if (conn->state == CONN_CONNECTING && writable) {
+        on_connected(conn);
+    }
+    if (conn->state == CONN_UP && readable) {
+        receive(conn);
+    }
+    if (conn_deadline_ns(conn) != INT64_MAX) {
+        on_time(conn);
+    }
+    if (conn->state == CONN_UP) {
+        conn_flush(conn);
+    }
+}
+
+/* Poll once, at most until deadline_ns, and act on what came. */
+static void turn(struct conn *conn, int64_t deadline_ns, int64_t now_ns)
+{
+    int64_t due_ns = conn_deadline_ns(conn);
+    if (deadline_ns < due_ns) {
+        due_ns = deadline_ns;
+    }
+    int timeout_ms = -1;
+    if (due_ns != INT64_MAX) {
+        int64_t left_ms = due_ns <= now_ns ? 0 : (due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
+        timeout_ms = left_ms > 60000 ? 60000 : (int)left_ms;
+    }
+    struct pollfd p = {.fd = conn_fd(conn), .events = POLLIN};
+    if (conn_wants_write(conn)) {
+        p.events |= POLLOUT;
+    }
+    int ready = poll(&p, 1, timeout_ms);
+    bool broken = ready > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0;
+    conn_on_ready(conn, ready > 0 && ((p.revents & POLLIN) != 0 || broken),
+                  ready > 0 && ((p.revents & POLLOUT) != 0 || broken));
+}
+
+int conn_wait(struct conn *conn, int64_t deadline_ns)
+{
+    assert(!conn->dispatching);
+    conn_flush(conn);
+    while (conn->ring_count != 0) {
+        int64_t now_ns = clock_monotonic_ns(conn->clock);
+        if (now_ns >= deadline_ns) {
+            return -ETIMEDOUT;
+        }
+        turn(conn, deadline_ns, now_ns);
+    }
+    return 0;
+}
+
+size_t conn_pending(const struct conn *conn)
+{
+    return conn->ring_count;
+}
+
+void conn_counters(const struct conn *conn, struct conn_counters *out)
+{
+    *out = conn->counters;
+}
+
+/* ---- life ---- */
+
+struct conn *conn_open(const struct conn_options *options, struct err *err)
+{
+    struct conn *conn = calloc(1, sizeof *conn);
+    if (conn == NULL) {
+        err_set(err, -ENOMEM, "out of memory");
+        return NULL;
+    }
+    conn->clock = options->clock;
+    conn->connect_timeout_ns = options->connect_timeout_ns;
+    conn->command_timeout_ns = options->command_timeout_ns;
+    conn->retry_pause_ns = CONN_RETRY_MS_MIN * NS_PER_MS;
+    conn->out = malloc(OUTPUT_BYTES_START);
+    conn->out_capacity = OUTPUT_BYTES_START;
+    conn->arena = malloc(ARENA_BYTES_START);
+    conn->arena_capacity = ARENA_BYTES_START;
+    conn->ring = malloc(RING_START * sizeof *conn->ring);
+    conn->ring_capacity = RING_START;
+    if (conn->out == NULL || conn->arena == NULL || conn->ring == NULL) {
+        err_set(err, -ENOMEM, "out of memory");
+        goto fail;
+    }
+    if (url_parse(options->url, &conn->url, err) != 0) {
+        goto fail;
+    }
+    int64_t now_ns = clock_monotonic_ns(conn->clock);
+    int64_t deadline_ns = now_ns + conn->connect_timeout_ns;
+    connect_start(conn);
+    while (conn->state != CONN_UP || conn->login_replies != 0) {
+        now_ns = clock_monotonic_ns(conn->clock);
+        if (now_ns >= deadline_ns) {
+            err_set(err, -ETIMEDOUT, "%s: is redis-server running there, and the login right?",
+                    conn->down_reason.text[0] != '\0' ? conn->down_reason.text
+                                                      : "redis: no answer in time");
+            goto fail;
+        }
+        turn(conn, deadline_ns, now_ns);
+    }
+    return conn;
+fail:
+    conn_close(conn);
+    return NULL;
+}
+
+void conn_close(struct conn *conn)
+{
+    if (conn == NULL) {
+        return;
+    }
+    assert(!conn->dispatching);
+    if (conn->ring_count != 0) {
+        err_set(&conn->down_reason, 0, "the connection was closed");
+        conn->closing = true; /* callbacks start nothing more */
+        lost(conn, false);
+    }
+    if (conn->context != NULL) {
+        redisFree(conn->context);
+    }
+    if (conn->reader != NULL) {
+        redisReaderFree(conn->reader);
+    }
+    free(conn->ring);
+    free(conn->arena);
+    free(conn->out);
+    free(conn);
+}

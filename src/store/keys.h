@@ -1,0 +1,24 @@
+/* Every key name. Pure functions; any thread.
+ *
+ * All keys of one queue shard begin with its tag "{tenant/number/shard}", so that they live in one
+ * Cluster slot; the scripts get the tag as their one KEYS entry and append the rest: what that is
+ * stands in src/README.md. A command or any other text from outside never reaches a key. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KEYS_TENANT_BYTES_MAX 63
+#define KEYS_BYTES_MAX 96 /* of the names made here */
+
+#define KEYS_META "{codeq}:meta" /* hash: format, makers */
+#define KEYS_FORMAT "1" /* layout of all that is kept; another one is refused by name */
+
+/* ^[a-z][a-z0-9-]{1,62}$ */
+bool keys_tenant_valid(const char *tenant);
+
+/* "{tenant/number/shard}" or "{tenant}:queues" into out, with a NUL. Its length, or 0 when the
+ * tenant is not valid. */
+size_t keys_tag(const char *tenant, uint16_t number, uint8_t shard, char out[KEYS_BYTES_MAX]);
+size_t keys_queues(const char *tenant, char out[KEYS_BYTES_MAX]);

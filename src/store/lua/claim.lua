@@ -1,0 +1,61 @@
+-- Take ready tasks under a lease, after taking back what has expired and promoting what is due.
+-- KEYS[1] tag
+-- ARGV[1] backoff policy, "kind base_ms max_ms seed"
+--         then per claimer, in the order in which they are served: count, lease_ms, worker
+-- reply   {now, member, body, member, body, ...}: dealt to the claimers in order, each its count
+-- keeps   a task that left ready is in leased, under one member that no other claim has had, with
+--         one delivery and one generation more; its deadline is the claimer's lease from now
+local K, call, argv = KEYS[1], redis.call, ARGV
+local sub, num, format = string.sub, tonumber, string.format
+--@include time.lua
+local leased = K .. ':l'
+if call('ZCOUNT', leased, '-inf', now) > 0 then
+  --@include give_back.lua
+  local expired = call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, 256)
+  call('ZREM', leased, unpack(expired))
+  call('HINCRBY', K .. ':n', 'reaped', #expired)
+  give_back(expired, {}, nil, argv[1])
+end
+if call('ZCOUNT', K .. ':d', '-inf', now) > 0 then
+  --@include promote.lua
+  promote(256)
+end
+
+local want = argv[2]
+if argv[5] then
+  for i = 5, #argv, 3 do want = want + argv[i] end
+end
+local got = call('ZPOPMIN', K .. ':r', want)
+local n = #got / 2
+if n == 0 then return { now } end
+local ids, leases, current, reply = {}, {}, {}, { now }
+local at, left = 2, num(argv[2])
+local deadline, worker = now + argv[3], now .. argv[4]
+local known, tail = nil, nil
+for i = 1, n do
+  while left == 0 do
+    at = at + 3
+    left = num(argv[at])
+    deadline, worker = now + argv[at + 1], now .. argv[at + 2]
+  end
+  left = left - 1
+  local m = got[2 * i - 1]
+  local id, old = sub(m, 1, 16), sub(m, 17)
+  if old ~= known then
+    known = old
+    tail = sub(old, 1, 1) .. format('%04x', num(sub(old, 2, 5), 16) + 1) .. sub(old, 6, 9) ..
+      format('%08x', (num(sub(old, 10), 16) + 1) % 4294967296)
+  end
+  m = id .. tail
+  ids[i] = id
+  leases[2 * i - 1] = deadline
+  leases[2 * i] = m
+  current[2 * i - 1] = id
+  current[2 * i] = 'l' .. tail .. worker
+  reply[2 * i] = m
+end
+call('ZADD', leased, unpack(leases))
+call('HSET', K .. ':c', unpack(current))
+local bodies = call('HMGET', K .. ':b', unpack(ids))
+for i = 1, n do reply[2 * i + 1] = bodies[i] end
+return reply

@@ -1,0 +1,98 @@
+-- Create tasks.
+-- KEYS[1] tag
+-- ARGV[1] columns that follow member and body: "", "d", "k" or "dk"   ARGV[2] retention_ms
+--         then per task: member, body (its first byte: "o" wants an outbox entry, "-" does not),
+--         d: delay_ms, or -(Unix ms to run at), or 0;  k: idempotency key, or ""
+-- reply   one letter per task: R ready, D delayed, E exists under this key; then the id of each E
+-- keeps   a task is in body, current and in exactly one of ready and delayed; a key names one task
+--         for as long as its bucket lives (retention to twice the retention); created counts tasks
+local K, call, argv = KEYS[1], redis.call, ARGV
+local sub, byte = string.sub, string.byte
+--@include time.lua
+local columns, n = argv[1], #argv
+local has_delay, has_key = columns == 'd' or columns == 'dk', columns == 'k' or columns == 'dk'
+local step = 2 + (has_delay and 1 or 0) + (has_key and 1 or 0)
+local letters, found, taken = '', '', nil
+
+if has_key then
+  -- Which keys name a task already, in this call or in one of the two living buckets?
+  local retention = tonumber(argv[2])
+  local bucket = math.floor(now / retention)
+  local place, keys, at = K .. ':i:' .. bucket, {}, {}
+  for i = 3, n, step do
+    local key = argv[i + step - 1]
+    if key ~= '' then
+      keys[#keys + 1] = key
+      at[#at + 1] = i
+    end
+  end
+  if #keys > 0 then
+    local here = call('HMGET', place, unpack(keys))
+    local before = call('HMGET', K .. ':i:' .. bucket - 1, unpack(keys))
+    local mine, new = {}, {}
+    taken = {}
+    for j = 1, #keys do
+      local key = keys[j]
+      local old = here[j] or before[j] or mine[key]
+      if old then
+        taken[at[j]] = old
+      else
+        local id = sub(argv[at[j]], 1, 16)
+        mine[key] = id
+        new[#new + 1] = key
+        new[#new + 1] = id
+      end
+    end
+    if #new > 0 then
+      call('HSET', place, unpack(new))
+      call('PEXPIREAT', place, (bucket + 2) * retention)
+    end
+  end
+end
+
+local bodies, current, ready, delayed, created, duplicates = {}, {}, {}, {}, 0, 0
+local known, score = nil, nil
+for i = 3, n, step do
+  local old = taken and taken[i]
+  if old then
+    letters = letters .. 'E'
+    found = found .. old
+    duplicates = duplicates + 1
+  else
+    local m = argv[i]
+    local id, due = sub(m, 1, 16), 0
+    if has_delay then
+      due = tonumber(argv[i + 2])
+      if due > 0 then due = now + due else due = -due end
+    end
+    created = created + 1
+    bodies[2 * created - 1] = id
+    bodies[2 * created] = argv[i + 1]
+    current[2 * created - 1] = id
+    if due > now then
+      letters = letters .. 'D'
+      current[2 * created] = 'd' .. sub(m, 17) .. now
+      delayed[#delayed + 1] = due
+      delayed[#delayed + 1] = m
+    else
+      letters = letters .. 'R'
+      current[2 * created] = 'r' .. sub(m, 17) .. now
+      local p = byte(m, 17)
+      if p ~= known then
+        known = p
+        score = (57 - p) * 562949953421312 + us
+      end
+      ready[#ready + 1] = score
+      ready[#ready + 1] = m
+    end
+  end
+end
+if created > 0 then
+  call('HSET', K .. ':b', unpack(bodies))
+  call('HSET', K .. ':c', unpack(current))
+  if ready[1] then call('ZADD', K .. ':r', unpack(ready)) end
+  if delayed[1] then call('ZADD', K .. ':d', unpack(delayed)) end
+  call('HINCRBY', K .. ':n', 'created', created)
+end
+if duplicates > 0 then call('HINCRBY', K .. ':n', 'duplicates', duplicates) end
+return letters .. found

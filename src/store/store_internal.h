@@ -1,0 +1,40 @@
+/* What store.c and store_ops.c share, and what tests replace. Not for other folders. */
+#pragma once
+
+#include "base/rng.h"
+#include "store/conn.h"
+#include "store/script.h"
+#include "store/store.h"
+
+#define STORE_POLICY_BYTES_MAX 64
+
+struct store {
+    struct conn *conn;
+    const struct script *scripts; /* SCRIPT_COUNT of them */
+    struct clock *clock;
+    struct rng rng;
+    struct task_id_maker ids;
+    struct backoff_policy backoff;
+    uint8_t shard_count;
+    char retention[24]; /* as the scripts take it */
+    size_t retention_bytes;
+    char policy[STORE_POLICY_BYTES_MAX]; /* "kind base_ms max_ms ", the seed follows */
+    size_t policy_bytes;
+
+    /* What a callback is given; borrowed for its length. */
+    union {
+        struct store_create_verdict created[STORE_TASKS_MAX];
+        struct store_claimed claimed[STORE_TASKS_MAX];
+        struct store_return_verdict returned[STORE_TASKS_MAX];
+        struct store_task tasks[STORE_TASKS_MAX];
+    } out;
+};
+
+/* store_open with other scripts: a test's, whose clock stands still or whose text is broken on
+ * purpose. Their SHA must be that of their text. */
+struct store *store_open_scripts(const struct store_options *options, const struct script *scripts,
+                                 struct err *err);
+
+/* The call's result for a callback, from what the connection says. */
+void store_call_result(struct store_call_result *out, enum conn_status status,
+                       const struct err *err);
