@@ -1,0 +1,99 @@
+/* HTTP/1.1 over an event loop: the one door to the HTTP parser.
+ *
+ * Takes connections, bounds everything that arrives (head, target, body, time), hands out whole
+ * requests in order, one at a time for each connection, and sends what was answered, once a turn
+ * for each connection. What it refuses itself it answers itself: 400, 408, 413, 414, 417, 431, 503,
+ * 505.
+ *
+ * One struct http belongs to one loop and one thread. Buffers belong to the connection and are used
+ * again; nothing is allocated for a request once they have grown. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "store/store.h"
+
+#define HTTP_HEADERS_MAX 64 /* lines; past it 431 */
+
+struct ev_loop;
+struct http;
+struct http_conn;
+
+enum http_method {
+    HTTP_METHOD_GET,
+    HTTP_METHOD_POST,
+    HTTP_METHOD_PUT,
+    HTTP_METHOD_DELETE,
+    HTTP_METHOD_HEAD,
+    HTTP_METHOD_OTHER
+};
+
+struct http_header {
+    struct store_bytes name;
+    struct store_bytes value;
+};
+
+/* Valid until the answer. */
+struct http_request {
+    struct http_conn *conn;
+    enum http_method method;
+    struct store_bytes path; /* as sent, up to '?' */
+    struct store_bytes query; /* as sent, behind '?' */
+    struct store_bytes body;
+    const struct http_header *headers;
+    size_t header_count;
+};
+
+struct http_limits {
+    size_t body_bytes_max;
+    size_t header_bytes_max;
+    size_t url_bytes_max;
+    size_t connections_max;
+    int64_t header_timeout_ns; /* a request's head, from its first byte; its body gets as much again
+                                  and a second for each 64 KiB */
+    int64_t idle_timeout_ns; /* no request begun, or nothing taken of an answer */
+};
+
+/* A whole request has arrived. It stays in flight until http_answer_end. Never called from inside
+ * the answer to another. */
+typedef void http_handler_fn(void *arg, struct http_request *request);
+/* The client of the request in flight on conn has closed its side. Optional. */
+typedef void http_gone_fn(void *arg, struct http_conn *conn);
+
+struct http *http_new(struct ev_loop *loop, const struct http_limits *limits,
+                      http_handler_fn *handle, http_gone_fn *gone, void *arg);
+void http_free(struct http *http); /* closes every connection */
+
+/* Take connections from this listening socket (non-blocking; closed by http_free). */
+void http_listen(struct http *http, int fd);
+
+/* No new connections; idle ones are closed, the others after their answer. */
+void http_drain(struct http *http);
+size_t http_connections(const struct http *http);
+
+/* Send what was answered in this turn, and hand out requests that waited behind it. true when a
+ * request was handed out, so that there may be more to do. now_ns: monotonic. */
+bool http_turn_end(struct http *http, int64_t now_ns);
+
+/* ---- the connection of a request in flight ---- */
+
+/* The owner's record beside each connection, bytes_max of http_set_record_bytes; zeroed once. */
+void http_set_record_bytes(struct http *http, size_t bytes);
+void *http_record(struct http_conn *conn);
+
+void *http_alloc(struct http_conn *conn, size_t bytes); /* until the answer */
+bool http_is_gone(
+    const struct http_conn *conn); /* the client has hung up: the answer goes nowhere */
+
+/* Begin an answer: room for the head and bytes_max of body. head: header lines, each ended by CRLF,
+ * without Content-Length and Connection. The body is written to the returned address;
+ * http_answer_end takes its end, and with it the request is over. */
+char *http_answer_begin(struct http_conn *conn, int status, const char *head, size_t head_bytes,
+                        size_t bytes_max);
+void http_answer_end(struct http_conn *conn, char *end);
+
+/* Header by name in any case. NULL: absent. */
+const struct store_bytes *http_header(const struct http_request *request, const char *name);
