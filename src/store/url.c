@@ -63,10 +63,10 @@ static int parse_unix(const char *text, struct url *url, struct err *err)
 {
     const char *query = strchr(text, '?');
     size_t path_bytes = query != NULL ? (size_t)(query - text) : strlen(text);
-    if (path_bytes == 0 || text[0] != '/' || path_bytes >= 108 ||
-        !decode(text, path_bytes, url->place)) {
+    bool rooted = text[0] == '/' || (text[0] == '.' && path_bytes > 1 && text[1] == '/');
+    if (path_bytes == 0 || !rooted || path_bytes >= 108 || !decode(text, path_bytes, url->place)) {
         return err_set(err, -EINVAL,
-                       "redis url: give an absolute path below 108 bytes, as in "
+                       "redis url: give a path below 108 bytes that begins with / or ./, as in "
                        "unix:/run/redis/redis.sock");
     }
     while (query != NULL) {
