@@ -1,0 +1,166 @@
+#include "syscalls.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+#include "snap.h"
+#include "syscall_names.h"
+#include "view.h"
+
+struct state {
+    struct loader *loader;
+    struct target *target;
+    struct snap now;
+    struct snap before;
+    struct snap diff;
+};
+
+static const struct report_column columns[] = {
+    {"pid", "pid", REPORT_LABEL},
+    {"comm", "process", REPORT_LABEL},
+    {"syscall", "system call", REPORT_LABEL},
+    {"count", "calls", REPORT_COUNT},
+    {"rate_per_sec", "calls/s", REPORT_NUMBER},
+    {"errors", "errors", REPORT_COUNT},
+    {"time_ns", "time", REPORT_NS},
+    {"latency_ns_p50", "p50", REPORT_NS},
+    {"latency_ns_p99", "p99", REPORT_NS},
+    {"latency_ns_max", "max", REPORT_NS},
+    {"bytes_per_call", "bytes/call", REPORT_BYTES},
+    {"latency_ns", "latency", REPORT_HIST},
+};
+
+static int view_open(const struct view_options *options, struct target *target, void **out_state,
+                     struct loader **out_loader, struct err *err)
+{
+    static const uint32_t byte_calls[] = {
+        SYS_read,    SYS_write,   SYS_readv,    SYS_writev, SYS_recvfrom, SYS_sendto,   SYS_recvmsg,
+        SYS_sendmsg, SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev,  SYS_sendfile, SYS_splice,
+    };
+    struct state *state = calloc(1, sizeof *state);
+    assert(state != NULL);
+    int code = loader_open(&state->loader, LOADER_SYSCALLS, err);
+    if (code != 0) {
+        free(state);
+        return code;
+    }
+    struct syscalls_config config;
+    for (size_t i = 0; i < 16; i++) {
+        config.byte_calls[i] =
+            i < sizeof byte_calls / sizeof byte_calls[0] ? byte_calls[i] : UINT32_MAX;
+    }
+    code = loader_config(state->loader, &config, sizeof config, err);
+    if (code != 0) {
+        loader_free(state->loader);
+        free(state);
+        return code;
+    }
+    loader_skip(state->loader, options->raw_tracepoints ? "on_enter" : "on_enter_raw");
+    loader_skip(state->loader, options->raw_tracepoints ? "on_exit" : "on_exit_raw");
+    state->target = target;
+    snap_init(&state->now, sizeof(struct syscalls_key), SYSCALLS_WORDS);
+    snap_init(&state->before, sizeof(struct syscalls_key), SYSCALLS_WORDS);
+    snap_init(&state->diff, sizeof(struct syscalls_key), SYSCALLS_WORDS);
+    *out_state = state;
+    *out_loader = state->loader;
+    return 0;
+}
+
+static void add_row(struct report_table *table, const struct state *state,
+                    const struct syscalls_key *key, const struct syscalls_value *value,
+                    double seconds, bool final)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%u", key->tgid);
+    report_text(table, text);
+    report_text(table, target_comm(state->target, (pid_t)key->tgid));
+    const char *name = syscall_name(key->nr);
+    snprintf(text, sizeof text, "#%u", key->nr);
+    report_text(table, name != NULL ? name : text);
+    report_number(table, (double)value->count);
+    report_number(table, seconds > 0 ? (double)value->count / seconds : (double)NAN);
+    report_number(table, (double)value->errors);
+    report_number(table, (double)value->ns);
+    const uint64_t *buckets = (const uint64_t *)value->buckets;
+    double most = (double)value->ns_max;
+    if (!final) {
+        most = fmin(most, (double)loghist_quantile(buckets, 1));
+    }
+    report_number(table, fmin((double)loghist_quantile(buckets, 0.5), most));
+    report_number(table, fmin((double)loghist_quantile(buckets, 0.99), most));
+    report_number(table, most);
+    uint64_t good = value->count - value->errors;
+    report_number(table,
+                  value->bytes > 0 && good > 0 ? (double)value->bytes / (double)good : (double)NAN);
+    report_hist(table, buckets, value->ns);
+}
+
+static void view_collect(void *context, struct report *report)
+{
+    struct state *state = context;
+    snap_clear(&state->now);
+    struct syscalls_key key;
+    const void *last = NULL;
+    struct syscalls_key next;
+    while (loader_map_next(state->loader, "rows", last, &next)) {
+        key = next;
+        last = &key;
+        loader_map_sum(state->loader, "rows", &key, snap_add(&state->now, &key), SYSCALLS_WORDS,
+                       SYSCALLS_MAX_WORD);
+    }
+    const struct snap *shown = &state->now;
+    if (!report->final) {
+        snap_diff(&state->now, &state->before, SYSCALLS_MAX_WORD, &state->diff);
+        shown = &state->diff;
+    }
+    struct report_table *table =
+        report_table(report, "syscalls", columns, sizeof columns / sizeof columns[0]);
+    for (int i = 0; i < shown->len; i++) {
+        add_row(table, state, snap_key(shown, i), (struct syscalls_value *)snap_values(shown, i),
+                report->seconds, report->final);
+    }
+    report_sort(table, "time_ns");
+    struct snap swap = state->before;
+    state->before = state->now;
+    state->now = swap;
+    uint64_t losses[sizeof(struct syscalls_losses) / 8] = {0};
+    uint32_t zero = 0;
+    loader_map_sum(state->loader, "losses", &zero, losses, sizeof losses / 8, -1);
+    report_loss(report, "calls_without_row", "calls dropped: more rows than the table holds",
+                losses[0]);
+    if (losses[1] > 0 && report->final) {
+        report_note(report, "%llu calls had begun before the tracer did and were not timed",
+                    (unsigned long long)losses[1]);
+    }
+}
+
+static void view_close(void *context)
+{
+    struct state *state = context;
+    loader_free(state->loader);
+    snap_fini(&state->now);
+    snap_fini(&state->before);
+    snap_fini(&state->diff);
+    free(state);
+}
+
+const struct view syscalls_view = {
+    .name = "syscalls",
+    .summary = "system calls per process: count, rate, errors, latency, bytes",
+    .help =
+        "  --raw-tracepoints     use untyped tracepoints (older kernels)\n"
+        "\n"
+        "examples:\n"
+        "  codeq-trace syscalls                              every Redis server and codeqd here\n"
+        "  codeq-trace syscalls --pid 4711 --duration 10s    one process, ten seconds\n"
+        "  codeq-trace syscalls --comm node --rows 5         all processes of one name\n"
+        "  codeq-trace syscalls --comm redis-server --json --duration 5s | jq .syscalls\n"
+        "  codeq-trace syscalls --cgroup system.slice/redis.service --follow\n",
+    .options = "raw-tracepoints",
+    .open = view_open,
+    .collect = view_collect,
+    .close = view_close,
+};
