@@ -241,7 +241,7 @@ static struct auth *jwks_auth(const char *type, const char *config_text)
     struct config config = config_of(type, config_text, type, config_text);
     struct auth *auth = must_new(&config);
     struct auth_fetch fetch;
-    while (auth_fetch_next(auth, &fetch)) {
+    for (int i = 0; i < 2 && auth_fetch_next(auth, &fetch); i++) {
         assert_string_equal(fetch.url, "https://id/jwks");
         assert_int_equal(
             auth_fetch_done(auth, fetch.number, world.first_set, strlen(world.first_set), NULL), 0);
@@ -372,8 +372,12 @@ static void keys_that_are_not_there_yet_are_asked_for_and_the_client_may_try_aga
     assert_int_equal(v.retry_after_seconds, 1);
     struct auth_fetch fetch;
     assert_true(auth_fetch_next(auth, &fetch));
-    assert_false(auth_fetch_next(auth, &fetch)); /* one at a time */
+    clock_fake_advance(&fake, 2 * AUTH_KEYS_RETRY_NS);
+    assert_false(auth_fetch_next(auth, &fetch)); /* one at a time, however slow */
     assert_int_equal(ask(auth, AUTH_PRODUCER, 0, header).status, 503);
+    assert_int_equal(auth_fetch_done(auth, fetch.number, NULL, 0, NULL), 0);
+    assert_int_equal(ask(auth, AUTH_PRODUCER, 0, header).status, 503);
+    assert_true(auth_fetch_next(auth, &fetch));
     assert_int_equal(auth_fetch_done(auth, fetch.number, NULL, 0, NULL), 0);
     ASSERT_REFUSED(ask(auth, AUTH_PRODUCER, 0, header), 401, "unknown signing key");
     assert_false(auth_fetch_next(auth, &fetch)); /* it failed just now */
@@ -437,7 +441,7 @@ static void random_key_names_cause_no_more_than_one_fetch_a_while(void **state)
         char *header = token_of(world.second, kid, "\"sub\":\"acme\"", NOW_SEC + 6000);
         assert_int_not_equal(ask(auth, AUTH_PRODUCER, 0, header).status, 200);
         free(header);
-        while (auth_fetch_next(auth, &fetch)) {
+        while (fetches < 100 && auth_fetch_next(auth, &fetch)) {
             fetches++;
             auth_fetch_done(auth, fetch.number, world.first_set, strlen(world.first_set), NULL);
         }
@@ -455,7 +459,7 @@ static void keys_nobody_could_refresh_for_an_hour_are_no_longer_trusted(void **s
     struct auth_fetch fetch;
     for (int minute = 0; minute <= 60; minute++) {
         assert_int_equal(ask(auth, AUTH_PRODUCER, 0, header).status, 200);
-        while (auth_fetch_next(auth, &fetch)) {
+        if (auth_fetch_next(auth, &fetch)) {
             auth_fetch_done(auth, fetch.number, NULL, 0, NULL);
         }
         clock_fake_advance(&fake, 60 * NS_PER_SEC);
