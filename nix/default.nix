@@ -1,0 +1,136 @@
+# Everything this project builds, from one package set.
+{ pkgs, rev ? "dirty", nixpkgsRev ? "unknown" }:
+let
+  inherit (pkgs) lib callPackage;
+  version = builtins.head (builtins.match ".*version: '([0-9.]+)'.*" (builtins.substring 0 200 (builtins.readFile ../meson.build)));
+
+  # A program's sources and no more: an edit of the README or of a result leaves its store path
+  # as it was, so equal store paths mean the same program.
+  source = parts: lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions ([ ../meson.build ../meson_options.txt ../LICENSE ../src/meson.build ../src/base ../src/share ] ++ parts);
+  };
+  programs = set: rec {
+    # The three as they are compiled; nothing wrapped.
+    codeqd-unwrapped = set.callPackage ./codeqd.nix { inherit version; src = source [ ../src ]; };
+    codeq-bench-unwrapped = set.callPackage ./codeq-bench.nix { inherit version; src = source [ ../bench ../scenarios ]; };
+    codeq-trace = set.callPackage ./codeq-trace.nix { inherit version hardeningDisable; src = source [ ../ebpf ]; };
+
+    codeqd = wrap set {
+      name = "codeqd";
+      unwrapped = codeqd-unwrapped;
+      tools = [ set.redis ];
+      environment = { };
+    };
+
+    codeq-bench = wrap set {
+      name = "codeq-bench";
+      unwrapped = codeq-bench-unwrapped;
+      # What a run needs, and what compare needs to build a commit without Nix.
+      tools = [ set.redis set.valgrind set.git set.coreutils set.gnutar set.gzip set.bashInteractive ];
+      environment = {
+        CODEQ_DRIVE = "${codeqd-unwrapped}/bin/codeq-drive";
+        CODEQ_CODEQD = "${codeqd-unwrapped}/bin/codeqd";
+        CODEQ_TRACE = "${codeq-trace}/bin/codeq-trace";
+        CODEQ_SCENARIOS = "${codeq-bench-unwrapped}/share/codeq-lab/scenarios";
+        CODEQ_LAB_STORE_PATH = "${codeqd-unwrapped}";
+        CODEQ_LAB_BENCH_STORE_PATH = "${codeq-bench-unwrapped}";
+        CODEQ_LAB_DERIVATION = builtins.unsafeDiscardStringContext codeqd-unwrapped.drvPath;
+        CODEQ_LAB_NIXPKGS_REV = nixpkgsRev;
+        CODEQ_LAB_REV = rev;
+      };
+    };
+  };
+
+  # The wrapped clang adds these to every compilation; its BPF target rejects them.
+  hardeningDisable = [ "zerocallusedregs" "shadowstack" "pacret" ];
+
+  # A program whose PATH is what the flake gives it: nothing of the caller's is found, but nix itself.
+  wrap = set: { name, unwrapped, tools, environment }:
+    let
+      script = set.writeShellApplication {
+        inherit name;
+        text = ''
+          nix=$(type -P nix || true)
+          ${lib.concatStringsSep "\n" (lib.mapAttrsToList (key: value: "export ${key}=${lib.escapeShellArg value}") environment)}
+          export PATH=${lib.makeBinPath tools}
+          if [ -n "$nix" ]; then
+            PATH=$PATH:''${nix%/*}
+            ${lib.optionalString (environment ? CODEQ_LAB_STORE_PATH) ''
+              CODEQ_LAB_NAR_HASH=$(nix-store --query --hash "$CODEQ_LAB_STORE_PATH" 2>/dev/null || true)
+              export CODEQ_LAB_NAR_HASH
+            ''}
+          fi
+          exec ${unwrapped}/bin/${name} "$@"
+        '';
+      };
+    in
+    set.runCommand "${name}-${version}" { meta.mainProgram = name; passthru = { inherit unwrapped; }; } ''
+      mkdir -p $out/bin
+      cp -rs --no-preserve=mode ${unwrapped}/. $out/
+      rm $out/bin/${name}
+      ln -s ${script}/bin/${name} $out/bin/${name}
+    '';
+
+  ours = programs pkgs;
+
+  scenarioNames = map (file: lib.removeSuffix ".json" file)
+    (builtins.filter (lib.hasSuffix ".json") (builtins.attrNames (builtins.readDir ../scenarios)));
+
+  runner = name: text: pkgs.writeShellApplication { inherit name text; };
+  runners = {
+    bench = runner "bench" ''exec ${lib.getExe ours.codeq-bench} run "$@"'';
+    compare = runner "compare" ''exec ${lib.getExe ours.codeq-bench} compare "$@"'';
+    selftest = runner "selftest" ''exec ${lib.getExe ours.codeq-bench} selftest "$@"'';
+    serve = runner "serve" ''exec ${lib.getExe ours.codeqd} "$@"'';
+    trace = runner "trace" ''exec ${lib.getExe ours.codeq-trace} "$@"'';
+  };
+
+  # One scenario with the programs, the Redis and the Valgrind of this flake: the same closure on any host.
+  scenarios = lib.listToAttrs (map
+    (name: {
+      name = "scenario-${name}";
+      value = runner "scenario-${name}" ''exec ${lib.getExe ours.codeq-bench} run ${../scenarios + "/${name}.json"} "$@"'';
+    })
+    scenarioNames);
+
+  default = pkgs.runCommand "codeq-lab-${version}" { meta.mainProgram = "codeq-bench"; } ''
+    mkdir -p $out
+    for program in ${ours.codeqd} ${ours.codeq-bench} ${ours.codeq-trace}; do
+      cp -rsn --no-preserve=mode $program/. $out/
+      chmod -R u+w $out
+    done
+  '';
+in
+{
+  packages = { inherit (ours) codeqd codeq-bench codeq-trace; inherit default; } // scenarios;
+  inherit runners;
+
+  # matrix.<redis>.<compiler>: the same sources with one input exchanged.
+  matrix = lib.mapAttrs
+    (_: redis: lib.mapAttrs
+      (_: stdenv:
+        let
+          set = pkgs // {
+            inherit redis stdenv;
+            callPackage = file: arguments: callPackage file (arguments // { inherit stdenv; });
+          };
+        in
+        { inherit (programs set) codeqd codeq-bench; })
+      { gcc = pkgs.stdenv; clang = pkgs.clangStdenv; })
+    { inherit (pkgs) redis valkey; };
+
+  shell = pkgs.mkShell {
+    inputsFrom = [ ours.codeqd-unwrapped ours.codeq-bench-unwrapped ours.codeq-trace ];
+    packages = [
+      pkgs.just pkgs.jq pkgs.git pkgs.redis pkgs.valgrind pkgs.cmocka pkgs.clang-tools pkgs.shellcheck pkgs.nodejs pkgs.python3
+    ];
+    inherit hardeningDisable; # the shell's clang compiles BPF too
+  };
+
+  checks = import ./checks.nix {
+    inherit pkgs lib ours version hardeningDisable;
+    src = source [ ../src ../bench ../ebpf ../scenarios ];
+    formatted = source [ ../src ../bench ../ebpf ../.clang-format ];
+  };
+}

@@ -1,0 +1,132 @@
+# Each attribute that the flake takes from nixpkgs, made of what apt installed.
+# A package here is a folder of wrappers of the host's programs (bin/) and links to its pkg-config
+# files (lib/pkgconfig/); a build sees only the folders of the packages it names, so a dependency
+# that is not declared is missing here as it would be with nixpkgs.
+{ system, lib }:
+let
+  host = { pname, bin ? [ ], pc ? [ ], header ? [ ], apt ? pname }:
+    derivation {
+      inherit system pname bin pc header apt;
+      name = "host-${pname}";
+      builder = "/bin/bash";
+      args = [ ./host.sh ];
+    } // { inherit pname; meta.mainProgram = builtins.head (bin ++ [ pname ]); };
+
+  base = host {
+    pname = "base";
+    apt = "build-essential";
+    bin = [
+      "bash" "sh" "env" "gcc" "cc" "ar" "ld" "as" "strip" "make" "sed" "grep" "awk" "find" "xargs" "tar" "gzip"
+      "diff" "cmp" "cat" "cp" "mv" "rm" "ln" "ls" "mkdir" "rmdir" "mktemp" "chmod" "touch" "install" "sort" "uniq" "head"
+      "tail" "cut" "tr" "wc" "date" "uname" "readlink" "dirname" "basename" "sleep" "seq" "tee" "true" "false" "expr"
+      "test" "echo" "printf" "id" "nproc" "sha256sum" "stat" "ps" "timeout" "taskset"
+    ];
+  };
+
+  mkDerivation = attrs:
+    let
+      inputs = lib.unique (lib.flatten (
+        map (n: attrs.${n} or [ ]) [ "nativeBuildInputs" "buildInputs" "propagatedBuildInputs" ]
+        ++ (if attrs.doCheck or false then map (n: attrs.${n} or [ ]) [ "checkInputs" "nativeCheckInputs" ] else [ ])
+      ));
+      drv = derivation (removeAttrs attrs [ "meta" "passthru" "hardeningDisable" "pname" "version" "compiler" ] // {
+        inherit system;
+        name = attrs.name or "${attrs.pname}-${attrs.version}";
+        builder = "/bin/bash";
+        args = [ ./builder.sh ];
+        stdenv = ./stdenv;
+        hostPath = lib.makeBinPath (inputs ++ [ base ]);
+        PKG_CONFIG_LIBDIR = builtins.concatStringsSep ":" (map (p: "${p}/lib/pkgconfig") inputs);
+      });
+    in
+    drv // attrs.passthru or { } // {
+      meta = attrs.meta or { };
+      pname = attrs.pname or attrs.name;
+      inherit inputs;
+      overrideAttrs = f: mkDerivation (attrs // f attrs);
+    };
+
+  runCommand = name: env: script: mkDerivation ({
+    inherit name;
+    buildCommand = script;
+    passAsFile = [ "buildCommand" ] ++ env.passAsFile or [ ];
+  } // removeAttrs env [ "passAsFile" ]);
+
+  writeShellApplication = { name, runtimeInputs ? [ ], text }:
+    runCommand name
+      {
+        text = ''
+          #!/bin/bash
+          set -o errexit -o nounset -o pipefail
+          export PATH="${lib.makeBinPath runtimeInputs}:$PATH"
+          ${text}
+        '';
+        passAsFile = [ "text" ];
+        meta.mainProgram = name;
+      } ''
+      mkdir -p $out/bin
+      cp $textPath $out/bin/$name
+      chmod +x $out/bin/$name
+      bash -n $out/bin/$name
+    '';
+
+  self = {
+    inherit system lib runCommand writeShellApplication;
+    stdenv = { inherit mkDerivation; hostPlatform = { inherit system; }; };
+    clangStdenv = self.stdenv // { mkDerivation = a: mkDerivation (a // { CC = "clang"; nativeBuildInputs = a.nativeBuildInputs ++ [ self.clang ]; }); };
+    callPackage = f: args:
+      let fn = import f; in
+      fn (builtins.intersectAttrs (builtins.functionArgs fn) self // args);
+    mkShell = { inputsFrom ? [ ], packages ? [ ], ... }: mkDerivation {
+      name = "shell";
+      nativeBuildInputs = packages ++ lib.flatten (map (d: d.inputs) inputsFrom);
+      buildCommand = "mkdir $out";
+    };
+    writeText = name: text: runCommand name { inherit text; passAsFile = [ "text" ]; } "cp $textPath $out";
+    # No virtual machine here: the test's node is evaluated, its script is kept, nothing is run.
+    testers.runNixOSTest = test:
+      let config = (lib.nixosSystem { inherit system; modules = [ { nixpkgs.pkgs = self; } test.nodes.machine ]; }).config; in
+      runCommand "vm-test-${test.name}-evaluated-not-run" {
+        units = builtins.toJSON (builtins.attrNames config.systemd.services);
+        script = test.testScript;
+        passAsFile = [ "script" ];
+      } ''
+        python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' $scriptPath
+        { echo "$units"; cat $scriptPath; } > $out
+      '';
+
+    hiredis = host { pname = "hiredis"; pc = [ "hiredis" ]; apt = "libhiredis-dev"; };
+    cjson = host { pname = "cjson"; pc = [ "libcjson" ]; apt = "libcjson-dev"; };
+    cmocka = host { pname = "cmocka"; pc = [ "cmocka" ]; apt = "libcmocka-dev"; };
+    libbpf = host { pname = "libbpf"; pc = [ "libbpf" ]; apt = "libbpf-dev"; };
+    elfutils = host { pname = "elfutils"; pc = [ "libelf" ]; apt = "libelf-dev"; };
+    zlib = host { pname = "zlib"; pc = [ "zlib" ]; apt = "zlib1g-dev"; };
+    openssl = host { pname = "openssl"; pc = [ "libcrypto" "libssl" "openssl" ]; apt = "libssl-dev"; };
+    curl = host { pname = "curl"; pc = [ "libcurl" ]; bin = [ "curl" ]; apt = "curl libcurl4-openssl-dev"; };
+    libev = host { pname = "libev"; header = [ "ev.h" ]; apt = "libev-dev"; };
+    llhttp = host { pname = "llhttp"; header = [ "http_parser.h" ]; apt = "libhttp-parser-dev"; };
+    redis = host { pname = "redis"; bin = [ "redis-server" "redis-cli" ]; apt = "redis-server"; };
+    valkey = host { pname = "valkey"; bin = [ "valkey-server" "valkey-cli" ]; apt = "valkey (Debian 13)"; };
+    valgrind = host { pname = "valgrind"; bin = [ "valgrind" "callgrind_annotate" "ms_print" ]; pc = [ "valgrind" ]; };
+    clang = host { pname = "clang"; bin = [ "clang" "clang++" ]; };
+    clang-tools = host { pname = "clang-tools"; bin = [ "clang-format" ]; apt = "clang-format"; };
+    bpftools = host { pname = "bpftools"; bin = [ "bpftool" ]; apt = "bpftool"; };
+    bashInteractive = host { pname = "bash"; bin = [ "bash" ]; }; # for `nix develop`
+    ninja = host { pname = "ninja"; bin = [ "ninja" ]; apt = "ninja-build"; };
+    systemd = host { pname = "systemd"; bin = [ "systemd-analyze" ]; };
+    nodejs = host { pname = "nodejs"; bin = [ "node" ]; };
+    coreutils = base;
+    gnutar = base;
+    gzip = base;
+  } // lib.mapAttrs (pname: bin: host { inherit pname bin; }) {
+    meson = [ "meson" ];
+    pkg-config = [ "pkg-config" ];
+    python3 = [ "python3" ];
+    jq = [ "jq" ];
+    git = [ "git" ];
+    just = [ "just" ];
+    shellcheck = [ "shellcheck" ];
+    nixfmt-tree = [ "nixfmt-tree" ];
+  };
+in
+self
