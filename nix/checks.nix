@@ -19,7 +19,7 @@ let
       meson test ${setup} --print-errorlogs ${lib.concatMapStringsSep " " (s: "--suite ${s}") suites}
     '';
     installPhase = ''
-      cp meson-logs/testlog.txt $out
+      cat meson-logs/testlog*.txt > $out
     '';
   };
 in

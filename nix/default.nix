@@ -75,7 +75,7 @@ let
   ours = programs pkgs;
 
   scenarioNames = map (file: lib.removeSuffix ".json" file)
-    (builtins.filter (lib.hasSuffix ".json") (builtins.attrNames (builtins.readDir ../scenarios)));
+    (builtins.filter (lib.hasSuffix ".json") (lib.optionals (builtins.pathExists ../scenarios) (builtins.attrNames (builtins.readDir ../scenarios))));
 
   runner = name: text: pkgs.writeShellApplication { inherit name text; };
   runners = {

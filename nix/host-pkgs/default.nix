@@ -90,6 +90,7 @@ let
         units = builtins.toJSON (builtins.attrNames config.systemd.services);
         script = test.testScript;
         passAsFile = [ "script" ];
+        nativeBuildInputs = [ self.python3 ];
       } ''
         python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' $scriptPath
         { echo "$units"; cat $scriptPath; } > $out

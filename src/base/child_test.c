@@ -57,12 +57,12 @@ static void a_child_that_hangs_is_ended_at_the_deadline(void **state)
 static void the_environment_can_be_replaced(void **state)
 {
     (void)state;
-    const char *argv[] = {"/usr/bin/env", NULL};
+    const char *argv[] = {"sh", "-c", "echo $ONLY,$HOME", NULL};
     const char *envp[] = {"ONLY=this", NULL};
     struct child_options options = {.argv = argv, .envp = envp, .cpu = -1};
     char *out = NULL;
     assert_int_equal(child_run(&options, in_sec(20), &out, NULL, NULL), 0);
-    assert_string_equal(out, "ONLY=this\n");
+    assert_string_equal(out, "this,\n");
     free(out);
 }
 
