@@ -17,6 +17,14 @@ enum script_id {
     SCRIPT_SWEEP,
     SCRIPT_GET,
     SCRIPT_STATS,
+    /* the service's own: rate limits, webhooks, subscriptions, topics */
+    SCRIPT_RATE,
+    SCRIPT_OUTBOX_TAKE,
+    SCRIPT_OUTBOX_SETTLE,
+    SCRIPT_SUBSCRIBE,
+    SCRIPT_SUBSCRIBERS,
+    SCRIPT_NOTIFY,
+    SCRIPT_TOPIC_PUT,
     SCRIPT_COUNT,
 };
 
