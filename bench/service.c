@@ -288,7 +288,7 @@ void service_plan_faults(struct service *service, struct load_scenario *scenario
         spec->actions[spec->action_count++] = (struct load_action){fault->at_ns, begin, step};
         if (end != NULL) {
             spec->actions[spec->action_count++] =
-                (struct load_action){fault->at_ns + fault->duration_ns, end, step};
+                (struct load_action){fault->at_ns + fault->duration_ns + 1, end, step};
         }
     }
     qsort(spec->actions, spec->action_count, sizeof *spec->actions, by_time);
