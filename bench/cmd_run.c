@@ -1,0 +1,415 @@
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/args.h"
+#include "base/json.h"
+#include "cmd.h"
+#include "measure.h"
+#include "programs.h"
+#include "result.h"
+#include "run_table.h"
+
+#define SCENARIOS_MAX 64
+
+static const char help[] =
+    "codeq-bench run measures scenarios, counts what an operation costs, and writes a result set.\n"
+    "\n"
+    "usage: codeq-bench run [OPTION...] [SCENARIO...]\n\n"
+    "SCENARIO is an id (--list shows them) or a file. Without one:\n"
+    "scheduler-create-claim-complete --profile.\n\n"
+    "what is measured\n"
+    "  --profile         keep profiles: callgrind, massif, dhat and their tables\n"
+    "  --quick           counts only; without SCENARIO, of every scenario; under a minute\n"
+    "  --repeat N        timed runs and counted repeats, 1..100 (default: as the scenario says)\n"
+    "  --as-deployed     leave driver and Redis free to move between cores (default: both on one)\n"
+    "where\n"
+    "  --out DIR         result sets go there (default: results/ of the checkout in this folder)\n"
+    "  --drive PATH      measure that driver (default: the codeq-drive beside this program)\n"
+    "  --scenarios DIR   find scenarios there (default: scenarios/ of the checkout)\n"
+    "what is shown\n"
+    "  --list            list the scenarios and end\n"
+    "  --json            one JSON object on stdout\n"
+    "  --help            this text\n\n"
+    "A run that was broken off goes on where it stopped when the same command is given again.\n\n"
+    "examples:\n"
+    "  codeq-bench run\n"
+    "  codeq-bench run --quick\n"
+    "  codeq-bench run json-small json-large --repeat 5\n"
+    "  codeq-bench run scheduler-batch --profile --out /tmp/results\n";
+
+struct run_options {
+    struct measure_options measure;
+    bool as_deployed, json, list;
+    const char *out, *drive, *scenarios_dir;
+    char **ids;
+    int id_count;
+};
+
+struct run_plan {
+    struct scenario *scenarios[SCENARIOS_MAX];
+    size_t count;
+};
+
+static void plan_fini(struct run_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        scenario_free(plan->scenarios[i]);
+    }
+}
+
+static int plan_add(struct run_plan *plan, const char *path, struct err *err)
+{
+    if (plan->count == SCENARIOS_MAX) {
+        return err_set(err, -E2BIG, "more than %d scenarios", SCENARIOS_MAX);
+    }
+    struct scenario *scenario = scenario_read(path, err);
+    if (scenario == NULL) {
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        if (strcmp(plan->scenarios[i]->id, scenario->id) == 0) {
+            scenario_free(scenario);
+            return 0;
+        }
+    }
+    plan->scenarios[plan->count++] = scenario;
+    return 0;
+}
+
+static int is_json(const struct dirent *entry)
+{
+    size_t n = strlen(entry->d_name);
+    return n > 5 && strcmp(entry->d_name + n - 5, ".json") == 0;
+}
+
+/* A scenario that this command measures has a workload; others belong to the load command. */
+static bool has_workload(const char *path)
+{
+    struct json *json = json_parse_file(path, SCENARIO_FILE_BYTES_MAX, NULL);
+    bool has =
+        json == NULL || json_get(json, "workload") != NULL || json_get(json, "roles") == NULL;
+    json_free(json);
+    return has;
+}
+
+static int plan_all(struct run_plan *plan, const char *dir, struct err *err)
+{
+    struct dirent **entries = NULL;
+    int count = scandir(dir, &entries, is_json, alphasort);
+    if (count < 0) {
+        return err_set(err, -errno, "%s: %s", dir, strerror(errno));
+    }
+    int code = 0;
+    for (int i = 0; i < count; i++) {
+        char path[RESULT_PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", dir, entries[i]->d_name);
+        if (code == 0 && has_workload(path)) {
+            code = plan_add(plan, path, err);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return code;
+}
+
+static int plan_build(struct run_plan *plan, const struct run_options *options, const char *dir,
+                      struct err *err)
+{
+    if (options->list || (options->id_count == 0 && options->measure.counts_only)) {
+        return plan_all(plan, dir, err);
+    }
+    static char *only[] = {(char *)(uintptr_t)SCENARIO_DEFAULT};
+    char **ids = options->id_count > 0 ? options->ids : only;
+    int count = options->id_count > 0 ? options->id_count : 1;
+    int code = 0;
+    for (int i = 0; i < count && code == 0; i++) {
+        char path[RESULT_PATH_MAX];
+        if (strchr(ids[i], '/') != NULL || strstr(ids[i], ".json") != NULL) {
+            snprintf(path, sizeof path, "%s", ids[i]);
+        } else {
+            snprintf(path, sizeof path, "%s/%s.json", dir, ids[i]);
+            if (access(path, R_OK) != 0) {
+                return err_set(err, -ENOENT,
+                               "scenario '%s': not in %s: `codeq-bench run --list` shows them",
+                               ids[i], dir[0] != '\0' ? dir : "scenarios/");
+            }
+        }
+        code = plan_add(plan, path, err);
+    }
+    return code;
+}
+
+static int parse(int argc, char **argv, struct run_options *out)
+{
+    static const struct option options[] = {
+        {"profile", no_argument, NULL, 'p'},
+        {"quick", no_argument, NULL, 'q'},
+        {"repeat", required_argument, NULL, 'r'},
+        {"as-deployed", no_argument, NULL, 'a'},
+        {"out", required_argument, NULL, 'o'},
+        {"drive", required_argument, NULL, 'd'},
+        {"scenarios", required_argument, NULL, 's'},
+        {"list", no_argument, NULL, 'l'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    struct err err;
+    int c;
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (c) {
+        case 'p':
+            out->measure.profile = true;
+            break;
+        case 'q':
+            out->measure.counts_only = true;
+            break;
+        case 'r':
+            if (args_int(optarg, 1, 100, &out->measure.repeats, &err) != 0) {
+                fprintf(stderr, "codeq-bench: --repeat: %s\n", err.text);
+                return CMD_USAGE;
+            }
+            break;
+        case 'a':
+            out->as_deployed = true;
+            break;
+        case 'o':
+            out->out = optarg;
+            break;
+        case 'd':
+            out->drive = optarg;
+            break;
+        case 's':
+            out->scenarios_dir = optarg;
+            break;
+        case 'l':
+            out->list = true;
+            break;
+        case 'j':
+            out->json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            exit(CMD_OK);
+        default:
+            return CMD_USAGE;
+        }
+    }
+    out->ids = argv + optind;
+    out->id_count = argc - optind;
+    if (out->id_count == 0 && !out->measure.counts_only) {
+        out->measure.profile = true;
+    }
+    return CMD_OK;
+}
+
+/* The last core that this program may use: the first ones serve most interrupts. */
+static int choose_core(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) {
+        return -1;
+    }
+    for (int i = CPU_SETSIZE - 1; i >= 0; i--) {
+        if (CPU_ISSET(i, &set)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int check_build(const struct json *hello, struct err *err)
+{
+    const struct json *build = json_get(hello, "build");
+    if (json_bool(json_get(build, "sanitized"), false)) {
+        return err_set(err, -ENOTSUP,
+                       "driver: built with a sanitizer, so that its counts are not "
+                       "the program's: build it without");
+    }
+    if (!json_bool(json_get(build, "region_marks"), false)) {
+        return err_set(err, -ENOTSUP,
+                       "driver: built without Valgrind's headers, so that its region "
+                       "cannot be counted: install valgrind and build again");
+    }
+    return 0;
+}
+
+static void print_list(const struct run_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        printf("%-34s %s\n", plan->scenarios[i]->id, plan->scenarios[i]->title);
+    }
+}
+
+/* Where the set lies and what to do with it. */
+static void print_end(const char *set_dir, const struct result_commit *commit)
+{
+    printf("\nresult set: %s\n", set_dir);
+    if (strcmp(commit->commit, "none") == 0) {
+        puts("not in a git checkout: the set is filed under commit \"none\"");
+    } else if (commit->dirty) {
+        puts("the checkout has changes that are not committed: the set is filed as dirty");
+    } else {
+        printf("compare: codeq-bench compare %.12s HEAD\n", commit->commit);
+    }
+}
+
+static int exit_code_of(int code)
+{
+    return code == -EINTR             ? CMD_INTERRUPTED
+           : code == -EPROTONOSUPPORT ? CMD_NOT_COMPARABLE
+                                      : CMD_USAGE;
+}
+
+static int write_env(const struct env *env, const char *set_dir, struct err *err)
+{
+    char path[RESULT_PATH_MAX + 16];
+    int code = result_make_dirs(set_dir, err);
+    if (code == 0) {
+        char *text = env_print(env);
+        snprintf(path, sizeof path, "%s/env.json", set_dir);
+        code = result_write_file(path, text, strlen(text), err);
+        free(text);
+    }
+    return code;
+}
+
+static int measure_all(struct session *session, const struct run_plan *plan,
+                       const struct run_options *options, const struct env *env,
+                       const struct result_commit *commit, const char *set_dir, struct err *err)
+{
+    char env8[ENV_ID_BYTES];
+    env_id(env, env8);
+    struct progress progress = {0};
+    double guess = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        guess += measure_guess_sec(plan->scenarios[i], &options->measure);
+    }
+    progress_start(&progress, guess);
+    struct json *root = json_new_object();
+    json_add_string(root, "schema", "codeq-lab.run/1");
+    json_add_string(root, "set", set_dir);
+    struct json *list = json_add_array(root, "scenarios");
+    int code = 0;
+    for (size_t i = 0; i < plan->count && code == 0; i++) {
+        char *summary = NULL;
+        code = measure_scenario(session, plan->scenarios[i], &options->measure, env, set_dir,
+                                &progress, &summary, err);
+        if (code == 0) {
+            code = result_write_manifest(set_dir, commit, env8, err);
+        }
+        if (code == 0) {
+            struct json *json = json_parse(summary, strlen(summary), NULL);
+            if (!options->json) {
+                bool shown = progress.shown;
+                progress_end(&progress);
+                progress.shown = shown;
+                fputs(i > 0 ? "\n" : "", stdout);
+                run_table_print(stdout, json, plan->scenarios[i]->title);
+                fflush(stdout);
+            }
+            json_append(list, json);
+        }
+        free(summary);
+    }
+    progress_end(&progress);
+    if (code == 0 && options->json) {
+        char *text = json_print_pretty(root);
+        fputs(text, stdout);
+        free(text);
+    } else if (code == 0) {
+        print_end(set_dir, commit);
+    }
+    json_free(root);
+    return code;
+}
+
+static int run(const struct run_options *options, struct err *err)
+{
+    struct result_commit commit;
+    result_commit_read(".", &commit);
+    char scenarios_dir[RESULT_PATH_MAX + 32], drive[RESULT_PATH_MAX], counter[RESULT_PATH_MAX];
+    programs_scenarios(commit.root, scenarios_dir, sizeof scenarios_dir);
+    if (options->scenarios_dir != NULL) {
+        snprintf(scenarios_dir, sizeof scenarios_dir, "%s", options->scenarios_dir);
+    }
+    struct run_plan plan = {0};
+    struct session session = {.cpu = options->as_deployed ? -1 : choose_core(),
+                              .stopped = cmd_stopped};
+    struct json *hello = NULL;
+    int code = plan_build(&plan, options, scenarios_dir, err);
+    if (code != 0 || options->list) {
+        if (code == 0) {
+            print_list(&plan);
+        }
+        goto out;
+    }
+    programs_drive(drive, sizeof drive);
+    if (options->drive != NULL) {
+        snprintf(drive, sizeof drive, "%s", options->drive);
+    }
+    programs_alloc_count(counter, sizeof counter);
+    if (drive[0] == '\0') {
+        code = err_set(err, -ENOENT, "codeq-drive: not beside this program: build it, or give "
+                                     "--drive");
+        goto out;
+    }
+    code = session_open(&session, drive, counter[0] != '\0' ? counter : NULL, err);
+    if (code == 0) {
+        code = run_hello(&session, &hello, err);
+    }
+    if (code == 0) {
+        code = check_build(hello, err);
+    }
+    if (code != 0) {
+        goto out;
+    }
+    struct env env;
+    env_collect(&env, "", json_get(hello, "build"));
+    if (strcmp(env_get(&env, "valgrind"), "none") == 0) {
+        code = err_set(err, -ENOENT,
+                       "valgrind: not found: instructions cannot be counted: install "
+                       "valgrind");
+        goto out;
+    }
+    char env8[ENV_ID_BYTES], folder[96], set_dir[RESULT_PATH_MAX];
+    env_id(&env, env8);
+    result_commit_folder(&commit, folder, sizeof folder);
+    if (options->out != NULL) {
+        snprintf(set_dir, sizeof set_dir, "%.700s/%s/%s", options->out, folder, env8);
+    } else {
+        snprintf(set_dir, sizeof set_dir, "%.700s/results/%s/%s", commit.root, folder, env8);
+    }
+    code = write_env(&env, set_dir, err);
+    if (code == 0) {
+        code = measure_all(&session, &plan, options, &env, &commit, set_dir, err);
+    }
+out:
+    session_close(&session);
+    json_free(hello);
+    plan_fini(&plan);
+    return code;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct run_options options = {0};
+    int usage = parse(argc, argv, &options);
+    if (usage != CMD_OK) {
+        return usage;
+    }
+    struct err err = {""};
+    int code = run(&options, &err);
+    if (code != 0) {
+        err_prefix(&err, code, "run");
+        return cmd_fail(exit_code_of(code), &err);
+    }
+    return CMD_OK;
+}

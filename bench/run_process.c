@@ -1,0 +1,498 @@
+#include "run_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/redis_server.h"
+#include "digest.h"
+#include "drive_client.h"
+#include "noise.h"
+
+#define DRIVE_NAME "../bin/codeq-drive"
+#define PRELOAD_NAME "../bin/alloccount.so"
+#define CALL_TIMEOUT_NS (600 * NS_PER_SEC)
+
+const char *run_kind_name(enum run_kind kind)
+{
+    switch (kind) {
+    case RUN_TIMED:
+        return "timed";
+    case RUN_COUNTS:
+        return "counts";
+    case RUN_SYSCALLS:
+        return "syscalls";
+    case RUN_CALLGRIND:
+        return "callgrind";
+    case RUN_MASSIF:
+        return "massif";
+    case RUN_DHAT:
+        return "dhat";
+    }
+    return "?";
+}
+
+/* ---- session ---- */
+
+static int copy_file(const char *from, const char *to, struct err *err)
+{
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    int out = in >= 0 ? open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700) : -1;
+    int code = in < 0 || out < 0 ? -errno : 0;
+    char chunk[65536];
+    while (code == 0) {
+        ssize_t n = read(in, chunk, sizeof chunk);
+        if (n <= 0) {
+            code = n < 0 ? -errno : 0;
+            break;
+        }
+        code = write(out, chunk, (size_t)n) == n ? 0 : -EIO;
+    }
+    if (in >= 0) {
+        close(in);
+    }
+    if (out >= 0 && close(out) != 0 && code == 0) {
+        code = -errno;
+    }
+    return code != 0 ? err_set(err, code, "%s: %s", from, strerror(-code)) : 0;
+}
+
+int session_open(struct session *session, const char *drive_path, const char *alloc_count_path,
+                 struct err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > 48) {
+        tmp = "/tmp"; /* redis.sock below it must fit into a socket address */
+    }
+    snprintf(session->dir, sizeof session->dir, "%s/codeq-bench-XXXXXX", tmp);
+    if (mkdtemp(session->dir) == NULL) {
+        int code = err_set(err, -errno, "%s: %s", session->dir, strerror(errno));
+        session->dir[0] = '\0';
+        return code;
+    }
+    snprintf(session->run_dir, sizeof session->run_dir, "%s/run", session->dir);
+    char path[SESSION_PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/bin", session->dir);
+    int code = mkdir(path, 0700) != 0 ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
+    if (code == 0) {
+        snprintf(path, sizeof path, "%s/bin/codeq-drive", session->dir);
+        code = copy_file(drive_path, path, err);
+    }
+    if (code == 0) {
+        code = digest_file(path, session->drive_sha256, err);
+    }
+    if (code == 0 && alloc_count_path != NULL) {
+        snprintf(path, sizeof path, "%s/bin/alloccount.so", session->dir);
+        code = copy_file(alloc_count_path, path, err);
+        session->has_alloc_count = code == 0;
+    }
+    if (code != 0) {
+        session_close(session);
+    }
+    return code;
+}
+
+void session_close(struct session *session)
+{
+    if (session->dir[0] != '\0') {
+        remove_tree(session->dir);
+        session->dir[0] = '\0';
+    }
+}
+
+static int fresh_run_dir(struct session *session, struct err *err)
+{
+    remove_tree(session->run_dir);
+    if (mkdir(session->run_dir, 0700) != 0) {
+        return err_set(err, -errno, "%s: %s", session->run_dir, strerror(errno));
+    }
+    return 0;
+}
+
+/* ---- requests ---- */
+
+static struct json *request_new(const char *op)
+{
+    struct json *request = json_new_object();
+    json_add_string(request, "op", op);
+    return request;
+}
+
+static struct json *hello_request(const struct scenario *scenario, int64_t seed)
+{
+    struct json *request = request_new("hello");
+    json_add_int(request, "version", DRIVE_PROTOCOL_VERSION);
+    if (scenario != NULL) {
+        json_add_int(request, "seed", seed);
+        json_add_string(request, "redis", "unix:./redis.sock");
+        struct json *workload = json_add_object(request, "workload");
+        json_add_string(workload, "operation", scenario->operation);
+        json_add_int(workload, "batch", scenario->batch);
+        json_add_string(workload, "format", scenario->format);
+        json_add_int(workload, "payload_bytes", scenario->payload_bytes);
+    }
+    return request;
+}
+
+static int call(struct drive_client *client, struct json *take_request, struct json **out_reply,
+                struct err *err)
+{
+    struct json *reply = NULL;
+    int code = drive_client_call(client, take_request, CALL_TIMEOUT_NS, &reply, err);
+    if (code == 0 && out_reply != NULL) {
+        *out_reply = reply;
+    } else {
+        json_free(reply);
+    }
+    return code;
+}
+
+static int call_number(struct drive_client *client, const char *op, const char *key, int64_t value,
+                       struct err *err)
+{
+    struct json *request = request_new(op);
+    json_add_int(request, key, value);
+    return call(client, request, NULL, err);
+}
+
+int run_hello(struct session *session, struct json **out_hello, struct err *err)
+{
+    int code = fresh_run_dir(session, err);
+    if (code != 0) {
+        return code;
+    }
+    struct drive_client_options options = {
+        .program = DRIVE_NAME, .dir = session->run_dir, .cpu = -1, .stopped = session->stopped};
+    struct drive_client client;
+    code = drive_client_start(&client, &options, err);
+    if (code != 0) {
+        return code;
+    }
+    code = call(&client, hello_request(NULL, 0), out_hello, err);
+    if (code == 0 && json_int(json_get(*out_hello, "protocol"), -1) != DRIVE_PROTOCOL_VERSION) {
+        code = err_set(err, -EPROTONOSUPPORT, "driver: it speaks another protocol version");
+    }
+    if (code == 0) {
+        code = drive_client_finish(&client, CALL_TIMEOUT_NS, NULL, err);
+    }
+    drive_client_stop(&client);
+    if (code != 0) {
+        json_free(*out_hello);
+        *out_hello = NULL;
+    }
+    return code;
+}
+
+/* Tasks that wait are made by a process of its own: neither the heap nor the system calls of the
+ * measured one have them in. */
+static int preload(struct session *session, const struct scenario *scenario, struct err *err)
+{
+    struct drive_client_options options = {.program = DRIVE_NAME,
+                                           .dir = session->run_dir,
+                                           .cpu = session->cpu,
+                                           .stopped = session->stopped};
+    struct drive_client client;
+    int code = drive_client_start(&client, &options, err);
+    if (code != 0) {
+        return code;
+    }
+    code = call(&client, hello_request(scenario, scenario->seed + 1000000), NULL, err);
+    if (code == 0) {
+        code = call_number(&client, "preload", "tasks", scenario->preload_tasks, err);
+    }
+    if (code == 0) {
+        code = drive_client_finish(&client, CALL_TIMEOUT_NS, NULL, err);
+    }
+    drive_client_stop(&client);
+    return code != 0 ? err_prefix(err, code, "preload") : 0;
+}
+
+/* ---- Redis' own figures ---- */
+
+struct redis_sample {
+    int64_t calls; /* commands executed, scripts' inner calls included, INFO left out */
+    double cpu_us;
+};
+
+static int redis_sample(const struct redis_server *server, struct redis_sample *out,
+                        struct err *err)
+{
+    char *text = NULL;
+    int code = redis_server_info(server->socket_path, "everything", &text, err);
+    if (code != 0) {
+        return code;
+    }
+    *out = (struct redis_sample){0};
+    for (const char *p = text; p != NULL && *p != '\0';) {
+        if (strncmp(p, "cmdstat_", 8) == 0 && strncmp(p, "cmdstat_info:", 13) != 0) {
+            const char *calls = strstr(p, ":calls=");
+            const char *end = strchr(p, '\n');
+            if (calls != NULL && (end == NULL || calls < end)) {
+                out->calls += strtoll(calls + 7, NULL, 10);
+            }
+        }
+        p = strchr(p, '\n');
+        p = p != NULL ? p + 1 : NULL;
+    }
+    out->cpu_us =
+        1e6 * (redis_info_number(text, "used_cpu_user") + redis_info_number(text, "used_cpu_sys"));
+    free(text);
+    if (isnan(out->cpu_us)) {
+        return err_set(err, -EPROTO, "INFO: no used_cpu_user: what runs there is not Redis");
+    }
+    return 0;
+}
+
+static int check_version(const struct redis_server *server, const struct scenario *scenario,
+                         struct err *err)
+{
+    if (scenario->redis_version_min[0] == '\0') {
+        return 0;
+    }
+    char *text = NULL;
+    int code = redis_server_info(server->socket_path, "server", &text, err);
+    if (code != 0) {
+        return code;
+    }
+    const char *line = strstr(text, "redis_version:");
+    int have[3] = {0}, want[3] = {0};
+    if (line != NULL) {
+        sscanf(line + 14, "%d.%d.%d", &have[0], &have[1], &have[2]);
+    }
+    sscanf(scenario->redis_version_min, "%d.%d.%d", &want[0], &want[1], &want[2]);
+    free(text);
+    for (int i = 0; i < 3; i++) {
+        if (have[i] != want[i]) {
+            return have[i] > want[i]
+                       ? 0
+                       : err_set(err, -ENOTSUP, "redis-server is %d.%d.%d: the scenario wants %s",
+                                 have[0], have[1], have[2], scenario->redis_version_min);
+        }
+    }
+    return 0;
+}
+
+/* ---- the run ---- */
+
+struct figures {
+    struct redis_sample redis_before, redis_after;
+    struct noise_sample noise_before, noise_after;
+    struct json *stopped; /* replies */
+    struct json *counters;
+    int64_t ops;
+    int64_t syscalls;
+};
+
+static int drive(struct drive_client *client, const struct redis_server *server,
+                 const struct scenario *scenario, const struct run_order *order,
+                 struct figures *figures, struct err *err)
+{
+    bool timed = order->kind == RUN_TIMED;
+    int64_t warm_ops = timed ? scenario->timed.warm_ops : scenario->counted.warm_ops;
+    int64_t ops = timed ? scenario->timed.ops : scenario->counted.ops * order->scale;
+    int code = call(client, hello_request(scenario, scenario->seed), NULL, err);
+    if (code == 0) {
+        code = call_number(client, "warm", "ops", warm_ops, err);
+    }
+    if (code == 0) {
+        code = redis_sample(server, &figures->redis_before, err);
+    }
+    if (code != 0) {
+        return code;
+    }
+    struct json *start = request_new("start");
+    json_add_int(start, "ops", ops);
+    if (timed) {
+        json_add_bool(start, "timed", true);
+        json_add_int(start, "duration_ms_max", scenario->timed.duration_ms_max);
+        noise_take(&figures->noise_before);
+    }
+    struct json *started = NULL;
+    code = call(client, start, &started, err);
+    if (code == 0) {
+        figures->ops = json_int(json_get(started, "ops"), -1);
+        json_free(started);
+        if (figures->ops <= 0 || (!timed && figures->ops != ops)) {
+            return err_set(err, -EPROTO, "driver: %lld operations done of %lld",
+                           (long long)figures->ops, (long long)ops);
+        }
+        if (timed) {
+            noise_take(&figures->noise_after);
+        }
+        code = redis_sample(server, &figures->redis_after, err);
+    }
+    if (code == 0) {
+        code = call(client, request_new("stop"), &figures->stopped, err);
+    }
+    if (code == 0) {
+        code = call(client, request_new("counters"), &figures->counters, err);
+    }
+    if (code == 0) {
+        code = drive_client_finish(client, CALL_TIMEOUT_NS, &figures->syscalls, err);
+    }
+    return code;
+}
+
+static int add_timed(const struct session *session, struct json *line,
+                     const struct figures *figures, struct err *err)
+{
+    int64_t dur_ns = json_int(json_get(figures->stopped, "duration_ns"), -1);
+    int64_t cpu_ns = json_int(json_get(figures->stopped, "cpu_ns"), -1);
+    const struct json *latency = json_get(figures->stopped, "latency");
+    if (dur_ns <= 0 || cpu_ns < 0 || json_count(latency) == 0) {
+        return err_set(err, -EPROTO, "driver: stop: duration_ns, cpu_ns or latency is missing");
+    }
+    double redis_cpu_us = figures->redis_after.cpu_us - figures->redis_before.cpu_us;
+    struct noise noise;
+    noise_between(&figures->noise_before, &figures->noise_after, &noise);
+    double own = ((double)cpu_ns + redis_cpu_us * 1e3) / (double)dur_ns /
+                 (double)sysconf(_SC_NPROCESSORS_ONLN);
+    char words[200];
+    noise_words(&noise, own, words, sizeof words);
+    json_add_string(line, "mode", "closed");
+    json_add_string(line, "placement", session->cpu >= 0 ? "one-core" : "free");
+    json_add_int(line, "dur_ns", dur_ns);
+    json_add_number(line, "rate", round((double)figures->ops / ((double)dur_ns / 1e9)));
+    json_add_number(line, "cpu_us", (double)cpu_ns / 1e3);
+    json_add_number(line, "redis_cpu_us", round(redis_cpu_us));
+    json_add_number(line, "steal_ratio", round(noise.steal_ratio * 1e4) / 1e4);
+    json_add_number(line, "ctxsw_per_sec", round(noise.context_switches_per_sec));
+    json_add_string(line, "noise", words);
+    char *text = json_print(latency);
+    json_put(line, "hdr", json_parse(text, strlen(text), NULL));
+    free(text);
+    return 0;
+}
+
+static int add_count(struct json *totals, const char *name, const struct json *from,
+                     const char *key, struct err *err)
+{
+    int64_t value = json_int(json_get(from, key), INT64_MIN);
+    if (value == INT64_MIN) {
+        return err_set(err, -EPROTO, "driver: counters: %s is missing", key);
+    }
+    json_add_int(totals, name, value);
+    return 0;
+}
+
+static int add_totals(struct json *line, enum run_kind kind, const struct figures *figures,
+                      struct err *err)
+{
+    if (kind != RUN_COUNTS && kind != RUN_SYSCALLS) {
+        return 0; /* the tool's own file has them */
+    }
+    struct json *totals = json_add_object(line, "totals");
+    int code = 0;
+    if (kind == RUN_SYSCALLS) {
+        json_add_int(totals, "syscalls", figures->syscalls);
+        return 0;
+    }
+    static const char *const rows[][2] = {{"round_trips", "round_trips"},
+                                          {"redis_commands", "commands"},
+                                          {"bytes_to_redis", "bytes_sent"},
+                                          {"bytes_from_redis", "bytes_received"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && code == 0; i++) {
+        code = add_count(totals, rows[i][0], figures->counters, rows[i][1], err);
+    }
+    json_add_int(totals, "redis_calls", figures->redis_after.calls - figures->redis_before.calls);
+    static const char *const heap[][2] = {{"allocs", "allocs"},
+                                          {"frees", "frees"},
+                                          {"alloc_bytes", "bytes"},
+                                          {"live_bytes", "live_bytes"}};
+    const struct json *allocations = json_get(figures->counters, "allocations");
+    for (size_t i = 0; allocations != NULL && i < sizeof heap / sizeof *heap && code == 0; i++) {
+        code = add_count(totals, heap[i][0], allocations, heap[i][1], err);
+    }
+    return code;
+}
+
+static const char *const *tool_prefix(enum run_kind kind)
+{
+    switch (kind) {
+    case RUN_CALLGRIND:
+        return profile_argv(PROFILE_CALLGRIND);
+    case RUN_MASSIF:
+        return profile_argv(PROFILE_MASSIF);
+    case RUN_DHAT:
+        return profile_argv(PROFILE_DHAT);
+    case RUN_TIMED:
+    case RUN_COUNTS:
+    case RUN_SYSCALLS:
+        break;
+    }
+    return NULL;
+}
+
+int run_process(struct session *session, const struct scenario *scenario,
+                const struct run_order *order, struct json **out_line, struct err *err)
+{
+    int code = fresh_run_dir(session, err);
+    if (code != 0) {
+        return code;
+    }
+    char t0[CLOCK_RFC3339_BYTES];
+    clock_format_rfc3339(clock_wall_ns(clock_system()), t0);
+    struct redis_server server;
+    struct redis_server_options redis = {
+        .dir = session->run_dir, .config = scenario->redis_config, .cpu = session->cpu};
+    code = redis_server_start(&server, &redis, err);
+    if (code != 0) {
+        return code;
+    }
+    struct drive_client client = {.to_fd = -1, .from_fd = -1};
+    struct figures figures = {0};
+    struct json *line = NULL;
+    code = check_version(&server, scenario, err);
+    if (code == 0 && scenario->preload_tasks > 0) {
+        code = preload(session, scenario, err);
+    }
+    if (code != 0) {
+        goto out;
+    }
+    struct drive_client_options options = {
+        .prefix = tool_prefix(order->kind),
+        .program = DRIVE_NAME,
+        .dir = session->run_dir,
+        .preload = order->kind == RUN_COUNTS && session->has_alloc_count ? PRELOAD_NAME : NULL,
+        .trace_syscalls = order->kind == RUN_SYSCALLS,
+        .cpu = session->cpu,
+        .stopped = session->stopped,
+    };
+    code = drive_client_start(&client, &options, err);
+    if (code == 0) {
+        code = drive(&client, &server, scenario, order, &figures, err);
+    }
+    if (code != 0) {
+        goto out;
+    }
+    line = json_new_object();
+    json_add_int(line, "v", 1);
+    json_add_string(line, "kind", run_kind_name(order->kind));
+    json_add_int(line, "repeat", order->repeat);
+    json_add_int(line, "scale", order->scale);
+    json_add_string(line, "t0", t0);
+    json_add_int(line, "seed", scenario->seed);
+    json_add_int(line, "ops", figures.ops);
+    json_add_int(line, "errors", 0);
+    code = order->kind == RUN_TIMED ? add_timed(session, line, &figures, err)
+                                    : add_totals(line, order->kind, &figures, err);
+out:
+    drive_client_stop(&client);
+    redis_server_stop(&server);
+    json_free(figures.stopped);
+    json_free(figures.counters);
+    if (code != 0) {
+        json_free(line);
+        return session->stopped != NULL && session->stopped() ? err_set(err, -EINTR, "interrupted")
+                                                              : code;
+    }
+    *out_line = line;
+    return 0;
+}
