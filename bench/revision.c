@@ -1,0 +1,359 @@
+#include "revision.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/clock.h"
+#include "base/redis_server.h"
+
+#define GIT_TIMEOUT_NS (60 * NS_PER_SEC)
+#define BUILD_TIMEOUT_NS (900 * NS_PER_SEC)
+
+static int64_t in_ns(int64_t ns)
+{
+    return clock_monotonic_ns(clock_system()) + ns;
+}
+
+/* Run git in repo; its stdout without the last newline. -ENOENT with git's own words when it fails.
+ */
+static int git(const char *repo, const char *index_file, const char *const *args, char **out_text,
+               struct err *err)
+{
+    const char *argv[24] = {"git", "-C", repo};
+    int n = 3;
+    if (index_file != NULL) { /* the environment of one child, not ours */
+        argv[0] = "env";
+        argv[1] = index_file;
+        argv[2] = "git";
+        argv[3] = "-C";
+        argv[4] = repo;
+        n = 5;
+    }
+    for (int i = 0; args[i] != NULL && n < 23; i++) {
+        argv[n++] = args[i];
+    }
+    struct child_options options = {.argv = argv, .cpu = -1};
+    char *text = NULL;
+    char *errors = NULL;
+    int code = child_run(&options, in_ns(GIT_TIMEOUT_NS), &text, &errors, err);
+    if (code < 0) {
+        return code;
+    }
+    if (code > 0) {
+        errors[strcspn(errors, "\n")] = '\0';
+        code = err_set(err, -ENOENT, "git %s: %s", args[0], errors);
+        free(text);
+    } else {
+        size_t bytes = strlen(text);
+        while (bytes > 0 && text[bytes - 1] == '\n') {
+            text[--bytes] = '\0';
+        }
+        *out_text = text;
+    }
+    free(errors);
+    return code;
+}
+
+static int git_line(const char *repo, const char *const *args, char *out, size_t bytes,
+                    struct err *err)
+{
+    char *text = NULL;
+    int code = git(repo, NULL, args, &text, err);
+    if (code == 0) {
+        snprintf(out, bytes, "%s", text);
+        free(text);
+    }
+    return code;
+}
+
+/* The working tree as a tree object: added to an index of our own, so that the user's stays. */
+static int resolve_working_tree(const char *repo, struct revision *out, struct err *err)
+{
+    char index_path[] = "/tmp/codeq-index-XXXXXX";
+    int fd = mkstemp(index_path);
+    if (fd < 0) {
+        return err_set(err, -errno, "%s: %s", index_path, strerror(errno));
+    }
+    close(fd);
+    unlink(index_path); /* git wants to make it itself */
+    char variable[64];
+    snprintf(variable, sizeof variable, "GIT_INDEX_FILE=%s", index_path);
+    const char *const read[] = {"read-tree", "HEAD", NULL};
+    const char *const add[] = {"add", "-A", "--", ":/", NULL};
+    const char *const write[] = {"write-tree", NULL};
+    char *text = NULL;
+    int code = git(repo, variable, read, &text, err);
+    free(text);
+    text = NULL;
+    if (code == 0) {
+        code = git(repo, variable, add, &text, err);
+        free(text);
+        text = NULL;
+    }
+    if (code == 0) {
+        code = git(repo, variable, write, &text, err);
+    }
+    if (code == 0) {
+        snprintf(out->tree, sizeof out->tree, "%s", text);
+        free(text);
+    }
+    unlink(index_path);
+    char head_tree[64] = "";
+    const char *const head[] = {"rev-parse", "--verify", "HEAD^{tree}", NULL};
+    if (code == 0) {
+        code = git_line(repo, head, head_tree, sizeof head_tree, err);
+    }
+    if (code == 0 && strcmp(head_tree, out->tree) == 0) {
+        const char *const commit[] = {"rev-parse", "--verify", "HEAD", NULL};
+        code = git_line(repo, commit, out->commit, sizeof out->commit, err);
+    }
+    return code;
+}
+
+int revision_resolve(const char *repo, const char *name, struct revision *out, struct err *err)
+{
+    *out = (struct revision){0};
+    if (name[0] == '-' || strlen(name) >= sizeof out->name - 16) {
+        return err_set(err, -ENOENT, "'%s': not a revision", name);
+    }
+    snprintf(out->name, sizeof out->name, "%s", name);
+    if (strcmp(name, ".") == 0) {
+        return resolve_working_tree(repo, out, err);
+    }
+    char spec[160];
+    snprintf(spec, sizeof spec, "%s^{commit}", name);
+    const char *const commit[] = {"rev-parse",        "--verify", "--quiet",
+                                  "--end-of-options", spec,       NULL};
+    struct err ignored;
+    int code = git_line(repo, commit, out->commit, sizeof out->commit, &ignored);
+    if (code != 0) {
+        return err_set(err, -ENOENT, "'%s': git knows no such commit: name a commit, tag or branch",
+                       name);
+    }
+    snprintf(spec, sizeof spec, "%s^{tree}", out->commit);
+    const char *const tree[] = {"rev-parse", "--verify", spec, NULL};
+    code = git_line(repo, tree, out->tree, sizeof out->tree, err);
+    const char *const subject[] = {"log", "-1", "--format=%s", out->commit, NULL};
+    if (code == 0) {
+        code = git_line(repo, subject, out->subject, sizeof out->subject, err);
+    }
+    return code;
+}
+
+static void cache_root(char out[REVISION_PATH_BYTES])
+{
+    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    if (cache != NULL && cache[0] == '/') {
+        snprintf(out, REVISION_PATH_BYTES, "%s/codeq-lab/builds", cache);
+    } else {
+        snprintf(out, REVISION_PATH_BYTES, "%s/.cache/codeq-lab/builds",
+                 home != NULL && home[0] == '/' ? home : "/tmp");
+    }
+}
+
+/* What the programs are made with besides their source: compiler and the libraries linked. */
+static int toolchain_hash(char out[9], struct err *err)
+{
+    const char *const argv[] = {
+        "sh", "-c",
+        "cc --version | head -n 1; for m in hiredis libcjson zlib libcrypto libcurl; do "
+        "pkg-config --modversion $m; done; meson --version",
+        NULL};
+    struct child_options options = {.argv = argv, .cpu = -1};
+    char *text = NULL;
+    char *errors = NULL;
+    int code = child_run(&options, in_ns(GIT_TIMEOUT_NS), &text, &errors, err);
+    if (code < 0) {
+        return code;
+    }
+    free(errors);
+    uint32_t hash = 2166136261u; /* FNV-1a: a name for a folder, not a proof */
+    for (const char *p = text; *p != '\0'; p++) {
+        hash = (hash ^ (unsigned char)*p) * 16777619u;
+    }
+    free(text);
+    snprintf(out, 9, "%08x", hash);
+    return 0;
+}
+
+static int make_dirs(const char *path)
+{
+    char copy[REVISION_PATH_BYTES];
+    snprintf(copy, sizeof copy, "%s", path);
+    for (char *p = copy + 1; *p != '\0'; p++) {
+        if (*p == '/') {
+            *p = '\0';
+            if (mkdir(copy, 0755) != 0 && errno != EEXIST) {
+                return -errno;
+            }
+            *p = '/';
+        }
+    }
+    return mkdir(copy, 0755) != 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int run_step(const char *const *argv, const char *dir, const char *what, struct err *err)
+{
+    struct child_options options = {.argv = argv, .dir = dir, .cpu = -1};
+    char *text = NULL;
+    char *errors = NULL;
+    int code = child_run(&options, in_ns(BUILD_TIMEOUT_NS), &text, &errors, err);
+    if (code > 0) {
+        /* Compilers say what is wrong on stdout of ninja; meson on its own stdout too. */
+        const char *words = strstr(text, "error:");
+        words = words != NULL ? words : strstr(text, "ERROR");
+        words = words != NULL ? words : errors;
+        char line[300];
+        snprintf(line, sizeof line, "%.299s", words);
+        line[strcspn(line, "\n")] = '\0';
+        code = err_set(err, -EIO, "%s: %s", what, line);
+    }
+    free(text);
+    free(errors);
+    return code;
+}
+
+static bool exists(const char *dir, const char *file)
+{
+    char path[REVISION_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    return access(path, F_OK) == 0;
+}
+
+static void tell(revision_progress_fn *progress, void *arg, const struct revision *revision,
+                 const char *what)
+{
+    if (progress != NULL) {
+        char line[200];
+        snprintf(line, sizeof line, "%s %.10s (%.100s)", what, revision->tree, revision->name);
+        progress(arg, line);
+    }
+}
+
+/* Into `dir`/source and `dir`/build. The folder has its final name, since binaries and profiles
+ * carry paths; `dir`/built is written last and says that the rest is whole. */
+static int build_into(const char *repo, const struct revision *revision, const char *dir,
+                      revision_progress_fn *progress, void *arg, struct err *err)
+{
+    char source[REVISION_PATH_BYTES + 16];
+    remove_tree(dir);
+    snprintf(source, sizeof source, "%s/source", dir);
+    int code = make_dirs(source);
+    if (code != 0) {
+        return err_set(err, code, "%s: %s", source, strerror(-code));
+    }
+    tell(progress, arg, revision, "taking out");
+    /* As arguments: no path of the user's becomes shell text. */
+    const char *const take[] = {"sh",   "-c", "git -C \"$1\" archive \"$2\" | tar -x -C \"$3\"",
+                                "sh",   repo, revision->tree,
+                                source, NULL};
+    code = run_step(take, NULL, "git archive", err);
+    if (code != 0) {
+        return code;
+    }
+    if (!exists(source, "src/codeq_drive.c")) {
+        return err_set(err, -EOPNOTSUPP,
+                       "'%s' has no codeq-drive, so this lab cannot run it: name a later commit",
+                       revision->name);
+    }
+    tell(progress, arg, revision, "configuring");
+    const char *const setup[] = {"meson",        "setup",          "../build", "-Dtests=false",
+                                 "-Debpf=false", "-Dwerror=false", NULL};
+    code = run_step(setup, source, "meson setup", err);
+    if (code == 0) {
+        tell(progress, arg, revision, "compiling");
+        char build[REVISION_PATH_BYTES + 16];
+        snprintf(build, sizeof build, "%s/build", dir);
+        const char *const compile[] = {
+            "sh", "-c", "ninja src/codeq-drive && { ninja src/codeqd || true; }", NULL};
+        code = run_step(compile, build, "ninja", err);
+    }
+    if (code == 0) {
+        char mark[REVISION_PATH_BYTES + 16];
+        snprintf(mark, sizeof mark, "%s/built", dir);
+        int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+        code = fd < 0 ? err_set(err, -errno, "%s: %s", mark, strerror(errno)) : 0;
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    return code == 0 ? 0 : err_prefix(err, code, "building '%s'", revision->name);
+}
+
+int revision_build(const char *repo, struct revision *revision, revision_progress_fn *progress,
+                   void *progress_arg, struct err *err)
+{
+    char root[REVISION_PATH_BYTES];
+    char toolchain[9];
+    char dir[REVISION_PATH_BYTES + 64];
+    cache_root(root);
+    int code = toolchain_hash(toolchain, err);
+    if (code != 0) {
+        return code;
+    }
+    if (strlen(root) > REVISION_PATH_BYTES - 128) {
+        return err_set(err, -ENAMETOOLONG, "%s: too long", root);
+    }
+    code = make_dirs(root);
+    if (code != 0) {
+        return err_set(err, code, "%s: %s", root, strerror(-code));
+    }
+    snprintf(dir, sizeof dir, "%s/%.16s-%s", root, revision->tree, toolchain);
+    char lock_path[sizeof dir + 8];
+    snprintf(lock_path, sizeof lock_path, "%s.lock", dir);
+    int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (lock < 0 || lockf(lock, F_LOCK, 0) != 0) {
+        code = err_set(err, -errno, "%s: %s", lock_path, strerror(errno));
+    } else if (!exists(dir, "built")) {
+        code = build_into(repo, revision, dir, progress, progress_arg, err);
+        if (code != 0) {
+            remove_tree(dir);
+        }
+    }
+    if (code == 0) {
+        snprintf(revision->build_dir, sizeof revision->build_dir, "%.*s/build",
+                 REVISION_PATH_BYTES - 16, dir);
+    }
+    if (lock >= 0) {
+        close(lock);
+    }
+    return code;
+}
+
+void revision_program(const struct revision *revision, const char *program,
+                      char out[REVISION_PATH_BYTES])
+{
+    snprintf(out, REVISION_PATH_BYTES, "%.*s/src/%s", REVISION_PATH_BYTES - 64, revision->build_dir,
+             program);
+}
+
+bool revision_same_program(const struct revision *a, const struct revision *b, const char *program)
+{
+    char path[2][REVISION_PATH_BYTES];
+    revision_program(a, program, path[0]);
+    revision_program(b, program, path[1]);
+    FILE *files[2] = {fopen(path[0], "re"), fopen(path[1], "re")};
+    bool same = files[0] != NULL && files[1] != NULL;
+    while (same) {
+        char chunk[2][16384];
+        size_t n = fread(chunk[0], 1, sizeof chunk[0], files[0]);
+        same = n == fread(chunk[1], 1, sizeof chunk[1], files[1]) &&
+               memcmp(chunk[0], chunk[1], n) == 0;
+        if (n == 0) {
+            break;
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        if (files[i] != NULL) {
+            fclose(files[i]);
+        }
+    }
+    return same;
+}

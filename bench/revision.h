@@ -1,0 +1,43 @@
+/* Any commit as built programs: its tree is taken out of git and built by meson into a cache that
+ * is keyed by tree and toolchain, so that equal sources are built once and a rebase costs nothing.
+ *
+ *   $XDG_CACHE_HOME/codeq-lab/builds/<tree16>-<toolchain8>/{source,build}
+ *
+ * All paths are equally long, whatever the revision. A build that is cut off leaves nothing that
+ * looks finished. Main thread only; needs git, meson, ninja and a compiler in PATH. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+#define REVISION_PATH_BYTES 1024
+
+struct revision {
+    char name[128]; /* as it was asked for */
+    char commit[64]; /* full hash; "" for a working tree that differs from HEAD */
+    char tree[64]; /* full hash */
+    char subject[200]; /* first line of the commit's message; "" for a working tree */
+    char build_dir[REVISION_PATH_BYTES]; /* of the built revision; "" before revision_build */
+};
+
+/* Resolve what git can name; "." is the working tree with everything that git does not ignore.
+ * -ENOENT with text when git does not know it. repo: a folder inside the checkout. */
+int revision_resolve(const char *repo, const char *name, struct revision *out, struct err *err);
+
+/* Called with a line of progress ("compiling 3f2a...: 12/60"); NULL: silent. */
+typedef void revision_progress_fn(void *arg, const char *line);
+
+/* Build the scheduler's programs of the revision, or find them in the cache. -EOPNOTSUPP with text
+ * when the revision has no driver; -EIO with the end of the compiler's words when it does not
+ * build; -EINTR when interrupted. */
+int revision_build(const char *repo, struct revision *revision, revision_progress_fn *progress,
+                   void *progress_arg, struct err *err);
+
+/* The path of a program of a built revision: "codeq-drive", "codeqd". */
+void revision_program(const struct revision *revision, const char *program,
+                      char out[REVISION_PATH_BYTES]);
+
+/* Whether the two hold the same bytes of the program, so that a difference is noise by definition.
+ */
+bool revision_same_program(const struct revision *a, const struct revision *b, const char *program);

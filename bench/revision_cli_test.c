@@ -1,0 +1,157 @@
+#include "base/test.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/clock.h"
+#include "base/redis_server.h"
+#include "revision.h"
+
+static char root[64];
+static char repo[96];
+
+static void shell(const char *script)
+{
+    const char *argv[] = {"sh", "-euc", script, NULL};
+    struct child_options options = {.argv = argv, .dir = repo, .cpu = -1};
+    char *out = NULL;
+    char *errors = NULL;
+    int code = child_run(&options, clock_monotonic_ns(clock_system()) + 60 * NS_PER_SEC, &out,
+                         &errors, NULL);
+    if (code != 0) {
+        fail_msg("%s: %s", script, errors);
+    }
+    free(out);
+    free(errors);
+}
+
+/* A small project with the layout of ours: real git, real meson, real compiler. */
+static int make_repo(void **state)
+{
+    (void)state;
+    strcpy(root, "/tmp/codeq-revision-XXXXXX");
+    if (mkdtemp(root) == NULL) {
+        return -1;
+    }
+    setenv("XDG_CACHE_HOME", root, 1);
+    snprintf(repo, sizeof repo, "%s/repo with space", root);
+    char command[128];
+    snprintf(command, sizeof command, "mkdir '%s'", repo);
+    if (system(command) != 0) {
+        return -1;
+    }
+    shell(
+        "git init -q -b main .; git config user.email a@b.c; git config user.name n;"
+        "echo nothing > README; git add -A; git commit -qm 'no driver yet'; git tag old;"
+        "mkdir src; echo 'int main(void) { return 1; }' > src/codeq_drive.c;"
+        "printf '%s\\n' \"project('x', 'c')\" "
+        "\"add_project_arguments('-ffile-prefix-map=' + meson.project_source_root() + '=.', "
+        "'-ffile-prefix-map=' + meson.project_build_root() + '=b', language: 'c')\" "
+        "\"subdir('src')\" > meson.build;"
+        "printf '%s\\n' \"executable('codeq-drive', 'codeq_drive.c')\" "
+        "\"executable('codeqd', 'codeq_drive.c')\" > src/meson.build;"
+        "for o in ebpf tests; do echo \"option('$o', type: 'boolean')\"; done > meson_options.txt;"
+        "git add -A; git commit -qm 'one'; git tag one;"
+        "echo more > README; git commit -qam 'only words'; git tag words;"
+        "echo 'int main(void) { return 2; }' > src/codeq_drive.c; git commit -qam 'two'");
+    return 0;
+}
+
+static int drop_repo(void **state)
+{
+    (void)state;
+    return remove_tree(root);
+}
+
+static struct revision built(const char *name)
+{
+    struct revision revision;
+    struct err err = {""};
+    if (revision_resolve(repo, name, &revision, &err) != 0 ||
+        revision_build(repo, &revision, NULL, NULL, &err) != 0) {
+        fail_msg("%s: %s", name, err.text);
+    }
+    return revision;
+}
+
+static int exit_code_of(const struct revision *revision)
+{
+    char path[REVISION_PATH_BYTES];
+    revision_program(revision, "codeq-drive", path);
+    const char *argv[] = {path, NULL};
+    struct child_options options = {.argv = argv, .cpu = -1};
+    char *out = NULL;
+    int code =
+        child_run(&options, clock_monotonic_ns(clock_system()) + 20 * NS_PER_SEC, &out, NULL, NULL);
+    free(out);
+    return code;
+}
+
+static void each_revision_runs_its_own_program(void **state)
+{
+    (void)state;
+    struct revision one = built("one");
+    struct revision two = built("HEAD");
+    assert_int_equal(exit_code_of(&one), 1);
+    assert_int_equal(exit_code_of(&two), 2);
+    assert_false(revision_same_program(&one, &two, "codeq-drive"));
+    assert_int_equal(strlen(one.build_dir), strlen(two.build_dir));
+    assert_string_equal(one.subject, "one");
+}
+
+static void a_change_of_words_is_the_same_program(void **state)
+{
+    (void)state;
+    struct revision one = built("one");
+    struct revision words = built("words");
+    assert_string_not_equal(one.build_dir, words.build_dir);
+    assert_true(revision_same_program(&one, &words, "codeq-drive"));
+}
+
+static void the_working_tree_is_a_revision_and_leaves_the_index_alone(void **state)
+{
+    (void)state;
+    struct revision clean = built(".");
+    struct revision head = built("HEAD");
+    assert_string_equal(clean.commit, head.commit);
+    assert_string_equal(clean.build_dir, head.build_dir);
+    shell("echo 'int main(void) { return 3; }' > src/codeq_drive.c; echo x > new.txt");
+    struct revision dirty = built(".");
+    assert_string_equal(dirty.commit, "");
+    assert_int_equal(exit_code_of(&dirty), 3);
+    shell("test -z \"$(git diff --cached --name-only)\"; git checkout -q src; rm new.txt");
+}
+
+static void what_cannot_be_built_says_why_and_leaves_nothing(void **state)
+{
+    (void)state;
+    struct revision revision;
+    struct err err = {""};
+    assert_int_equal(revision_resolve(repo, "no-such", &revision, &err), -ENOENT);
+    assert_non_null(strstr(err.text, "no-such"));
+    assert_int_equal(revision_resolve(repo, "--help", &revision, &err), -ENOENT);
+    assert_int_equal(revision_resolve(repo, "old", &revision, &err), 0);
+    assert_int_equal(revision_build(repo, &revision, NULL, NULL, &err), -EOPNOTSUPP);
+    assert_non_null(strstr(err.text, "codeq-drive"));
+    shell("echo 'int main(void) { return oops; }' > src/codeq_drive.c");
+    assert_int_equal(revision_resolve(repo, ".", &revision, &err), 0);
+    assert_int_equal(revision_build(repo, &revision, NULL, NULL, &err), -EIO);
+    assert_non_null(strstr(err.text, "oops"));
+    shell("git checkout -q src; test \"$(find \"$XDG_CACHE_HOME\" -name built | wc -l)\" = "
+          "\"$(find \"$XDG_CACHE_HOME\" -name source | wc -l)\"");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_revision_runs_its_own_program),
+        cmocka_unit_test(a_change_of_words_is_the_same_program),
+        cmocka_unit_test(the_working_tree_is_a_revision_and_leaves_the_index_alone),
+        cmocka_unit_test(what_cannot_be_built_says_why_and_leaves_nothing),
+    };
+    return cmocka_run_group_tests(tests, make_repo, drop_repo);
+}
