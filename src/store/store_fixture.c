@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "store/keys.h"
+#include "store/store_internal.h"
 
 struct store_bytes bytes_of(const char *text)
 {
@@ -48,7 +49,107 @@ void fixture_start(struct fixture *fixture)
 void fixture_stop(struct fixture *fixture)
 {
     store_close(fixture->store);
+    fixture_unshare(fixture);
+    for (size_t i = 0; i < fixture->script_set_count; i++) {
+        for (int j = 0; j < SCRIPT_COUNT; j++) {
+            free((void *)(uintptr_t)fixture->script_sets[i][j].text);
+        }
+        free(fixture->script_sets[i]);
+    }
     redis_server_stop(&fixture->server);
+}
+
+void fixture_new_queue(struct fixture *fixture)
+{
+    char command[32];
+    snprintf(command, sizeof command, "queue %u", fixture->queues++);
+    fixture->queue = intern(fixture, fixture->store, "acme", bytes_of(command));
+}
+
+void fixture_share(const struct fixture *fixture, struct fixture *out_copy)
+{
+    *out_copy = *fixture;
+    out_copy->raw = NULL;
+}
+
+void fixture_unshare(struct fixture *copy)
+{
+    if (copy->raw != NULL) {
+        redisFree(copy->raw);
+        copy->raw = NULL;
+    }
+}
+
+/* text with its one `from` replaced; NULL when it is not there exactly once. The caller frees. */
+static char *replaced(const char *text, const char *from, const char *to)
+{
+    const char *at = strstr(text, from);
+    if (at == NULL || strstr(at + 1, from) != NULL) {
+        return NULL;
+    }
+    struct buf buf = BUF_INIT;
+    buf_append(&buf, text, (size_t)(at - text));
+    buf_puts(&buf, to);
+    buf_puts(&buf, at + strlen(from));
+    return buf_take(&buf);
+}
+
+struct store *fixture_open_patched(struct fixture *fixture, const struct store_options *options,
+                                   const struct patch *patch)
+{
+    struct script *set = calloc(SCRIPT_COUNT, sizeof *set);
+    assert_non_null(set);
+    assert_true(fixture->script_set_count < FIXTURE_SCRIPT_SETS_MAX);
+    fixture->script_sets[fixture->script_set_count++] = set;
+    for (int i = 0; i < SCRIPT_COUNT; i++) {
+        set[i] = store_scripts[i];
+        char *text = replaced(set[i].text, "redis.call('TIME')",
+                              "redis.call('LRANGE', '{fake}:time', 0, 1)");
+        if (text == NULL) {
+            text = strdup(set[i].text);
+        }
+        if (patch != NULL && (int)patch->script == i) {
+            char *patched = replaced(text, patch->from, patch->to);
+            if (patched == NULL) {
+                fail_msg("script %s does not hold '%s' exactly once", set[i].name, patch->from);
+            }
+            free(text);
+            text = patched;
+        }
+        set[i].text = text;
+        set[i].bytes = strlen(text);
+        const char *argv[] = {"SCRIPT", "LOAD", text};
+        char *sha = redis_do(fixture, 3, argv, NULL);
+        if (strlen(sha) != SCRIPT_SHA_BYTES) {
+            fail_msg("script %s: %s", set[i].name, sha);
+        }
+        memcpy(set[i].sha, sha, SCRIPT_SHA_BYTES + 1);
+        free(sha);
+    }
+    struct store *store =
+        store_open_scripts(options != NULL ? options : &fixture->options, set, &fixture->err);
+    if (store == NULL) {
+        fail_msg("%s", fixture->err.text);
+    }
+    return store;
+}
+
+void fixture_set_time(struct fixture *fixture, int64_t unix_us)
+{
+    char sec[24];
+    char us[24];
+    snprintf(sec, sizeof sec, "%lld", (long long)(unix_us / 1000000));
+    snprintf(us, sizeof us, "%lld", (long long)(unix_us % 1000000));
+    const char *argv[] = {"EVAL",
+                          "redis.call('DEL', KEYS[1])"
+                          " return redis.call('RPUSH', KEYS[1], ARGV[1], ARGV[2])",
+                          "1",
+                          "{fake}:time",
+                          sec,
+                          us};
+    char *text = redis_do(fixture, 6, argv, NULL);
+    assert_string_equal(text, "2");
+    free(text);
 }
 
 /* ---- raw Redis ---- */
@@ -82,15 +183,19 @@ static void put_reply(struct buf *buf, const redisReply *reply)
 
 char *redis_do(struct fixture *fixture, int argc, const char *const *argv, const size_t *bytes)
 {
-    redisContext *context = redisConnectUnix(fixture->server.socket_path);
-    assert_non_null(context);
-    assert_int_equal(context->err, 0);
+    redisContext *context = fixture->raw;
+    if (context == NULL || context->err != 0) {
+        fixture_unshare(fixture);
+        context = redisConnectUnix(fixture->server.socket_path);
+        assert_non_null(context);
+        assert_int_equal(context->err, 0);
+        fixture->raw = context;
+    }
     redisReply *reply = redisCommandArgv(context, argc, (const char **)(uintptr_t)argv, bytes);
     assert_non_null(reply);
     struct buf buf = BUF_INIT;
     put_reply(&buf, reply);
     freeReplyObject(reply);
-    redisFree(context);
     return buf_take(&buf);
 }
 

@@ -6,9 +6,10 @@
 #include "base/test.h"
 
 #include "base/redis_server.h"
+#include "store/script.h"
 #include "store/store.h"
 
-#define FIXTURE_BYTES_MAX 65536
+#define FIXTURE_SCRIPT_SETS_MAX 32
 
 struct fixture {
     struct redis_server server;
@@ -18,11 +19,35 @@ struct fixture {
     struct store *store;
     struct store_queue queue;
     struct err err; /* of the last call */
+    void *raw; /* connection of redis_do */
+    unsigned queues; /* made by fixture_new_queue */
+    struct script *script_sets[FIXTURE_SCRIPT_SETS_MAX];
+    size_t script_set_count;
 };
 
 /* A server, and a store on it with one queue "work" of tenant "acme". */
 void fixture_start(struct fixture *fixture);
 void fixture_stop(struct fixture *fixture);
+
+/* Make f->queue a new, empty one. */
+void fixture_new_queue(struct fixture *fixture);
+
+/* A copy for another thread, with a connection for raw commands of its own. */
+void fixture_share(const struct fixture *fixture, struct fixture *out_copy);
+void fixture_unshare(struct fixture *copy);
+
+/* One edit of one script; `from` must stand there exactly once. */
+struct patch {
+    enum script_id script;
+    const char *from;
+    const char *to;
+};
+
+/* A store whose scripts read the time that fixture_set_time wrote instead of Redis's, and with
+ * patch, when not NULL, applied. Options may be changed through options, when not NULL. */
+struct store *fixture_open_patched(struct fixture *fixture, const struct store_options *options,
+                                   const struct patch *patch);
+void fixture_set_time(struct fixture *fixture, int64_t unix_us);
 
 /* Another store on the same server. */
 struct store *fixture_open(struct fixture *fixture, uint64_t seed);
