@@ -10,6 +10,7 @@ let
       {
         services.codeqd.enable = true;
         services.codeqd.secretFiles.worker_auth_config = "/run/keys/workers.json";
+        services.codeqd.settings.worker_auth_provider = "static";
         services.codeq-trace.enable = true;
         system.stateVersion = "26.05";
       }
