@@ -80,12 +80,8 @@ int drive_client_start(struct drive_client *client, const struct drive_client_op
         .own_group = true,
     };
     client->traced = options->trace_syscalls;
-#ifdef HAVE_SYSCALL_COUNT
     code = client->traced ? syscall_tracer_start(&client->tracer, &child, err)
                           : child_start(&client->child, &child, err);
-#else
-    code = child_start(&client->child, &child, err);
-#endif
     if (code == 0) {
         client->to_fd = in[1];
         client->from_fd = out[0];
@@ -245,8 +241,6 @@ int drive_client_finish(struct drive_client *client, int64_t timeout_ns, int64_t
     }
     int64_t deadline_ns = clock_monotonic_ns(clock_system()) + timeout_ns;
     int exit_code = 0;
-    (void)out_syscalls;
-#ifdef HAVE_SYSCALL_COUNT
     if (client->traced) {
         struct syscall_counts counts;
         code = syscall_tracer_finish(&client->tracer, deadline_ns, &counts, &exit_code, err);
@@ -255,7 +249,6 @@ int drive_client_finish(struct drive_client *client, int64_t timeout_ns, int64_t
         }
         client->traced = false;
     } else
-#endif
     {
         code = child_wait(&client->child, deadline_ns);
         if (code != 0) {
@@ -272,12 +265,10 @@ int drive_client_finish(struct drive_client *client, int64_t timeout_ns, int64_t
 
 void drive_client_stop(struct drive_client *client)
 {
-#ifdef HAVE_SYSCALL_COUNT
     if (client->traced) {
         syscall_tracer_stop(&client->tracer);
         client->traced = false;
     }
-#endif
     child_stop(&client->child, 0);
     close_pipes(client);
 }

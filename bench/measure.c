@@ -49,9 +49,6 @@ static int64_t repeats_of(const struct scenario *scenario, const struct measure_
     case RUN_DHAT:
         return options->profile ? 1 : 0;
     case RUN_SYSCALLS:
-#ifndef HAVE_SYSCALL_COUNT
-        return 0;
-#endif
     case RUN_COUNTS:
     case RUN_CALLGRIND:
     case RUN_MASSIF:

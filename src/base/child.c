@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -62,6 +63,9 @@ static void become(const struct child_options *options, pid_t parent, int report
     move_fd(options->stdin_fd, 0, O_RDONLY);
     move_fd(options->stdout_fd, 1, O_WRONLY);
     move_fd(options->stderr_fd, 2, O_WRONLY);
+    if (options->traced && ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) {
+        goto fail;
+    }
     char *const *argv = (char *const *)(uintptr_t)options->argv;
     if (options->envp != NULL) {
         execvpe(argv[0], argv, (char *const *)(uintptr_t)options->envp);

@@ -22,6 +22,7 @@ struct child_options {
     int stderr_fd; /* -1: /dev/null */
     int cpu; /* pin to this core; -1: leave free */
     bool no_aslr; /* personality(ADDR_NO_RANDOMIZE), as `setarch -R` */
+    bool traced; /* PTRACE_TRACEME: it stops at exec until its parent lets it go on */
     bool own_group; /* own process group: Ctrl-C at the terminal does not reach it */
 };
 
