@@ -125,12 +125,13 @@ static struct json *request_new(const char *op)
     return request;
 }
 
-static struct json *hello_request(const struct scenario *scenario, int64_t seed)
+static struct json *hello_request(const struct scenario *scenario, int64_t seed, bool ticking)
 {
     struct json *request = request_new("hello");
     json_add_int(request, "version", DRIVE_PROTOCOL_VERSION);
     if (scenario != NULL) {
         json_add_int(request, "seed", seed);
+        json_add_string(request, "clock", ticking ? "ticking" : "system");
         json_add_string(request, "redis", "unix:./redis.sock");
         struct json *workload = json_add_object(request, "workload");
         json_add_string(workload, "operation", scenario->operation);
@@ -175,7 +176,7 @@ int run_hello(struct session *session, struct json **out_hello, struct err *err)
     if (code != 0) {
         return code;
     }
-    code = call(&client, hello_request(NULL, 0), out_hello, err);
+    code = call(&client, hello_request(NULL, 0, false), out_hello, err);
     if (code == 0 && json_int(json_get(*out_hello, "protocol"), -1) != DRIVE_PROTOCOL_VERSION) {
         code = err_set(err, -EPROTONOSUPPORT, "driver: it speaks another protocol version");
     }
@@ -203,7 +204,7 @@ static int preload(struct session *session, const struct scenario *scenario, str
     if (code != 0) {
         return code;
     }
-    code = call(&client, hello_request(scenario, scenario->seed + 1000000), NULL, err);
+    code = call(&client, hello_request(scenario, scenario->seed + 1000000, false), NULL, err);
     if (code == 0) {
         code = call_number(&client, "preload", "tasks", scenario->preload_tasks, err);
     }
@@ -297,7 +298,7 @@ static int drive(struct drive_client *client, const struct redis_server *server,
     bool timed = order->kind == RUN_TIMED;
     int64_t warm_ops = timed ? scenario->timed.warm_ops : scenario->counted.warm_ops;
     int64_t ops = timed ? scenario->timed.ops : scenario->counted.ops * order->scale;
-    int code = call(client, hello_request(scenario, scenario->seed), NULL, err);
+    int code = call(client, hello_request(scenario, scenario->seed, !timed), NULL, err);
     if (code == 0) {
         code = call_number(client, "warm", "ops", warm_ops, err);
     }

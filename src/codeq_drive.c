@@ -36,7 +36,15 @@
 #define EXIT_PROTOCOL 3 /* a version that this program does not speak */
 #define STACK_ALIGN 65536
 
+/* Wall time that moves one millisecond at every reading: how many task ids fall into one ms does
+ * not depend on how fast the machine, or the tool, is. Deadlines are the real clock's. */
+struct tick_clock {
+    struct clock clock;
+    int64_t wall_ns;
+};
+
 struct drive {
+    struct tick_clock ticks;
     struct store *store;
     struct drive_work *work;
     struct hist hists[DRIVE_CALL_COUNT];
@@ -54,6 +62,18 @@ static int64_t clock_read_ns(clockid_t id)
     struct timespec now;
     clock_gettime(id, &now);
     return (int64_t)now.tv_sec * NS_PER_SEC + now.tv_nsec;
+}
+
+static int64_t tick_monotonic_ns(struct clock *clock)
+{
+    (void)clock;
+    return clock_read_ns(CLOCK_MONOTONIC);
+}
+
+static int64_t tick_wall_ns(struct clock *clock)
+{
+    struct tick_clock *ticks = (struct tick_clock *)clock;
+    return ticks->wall_ns += NS_PER_MS;
 }
 
 /* Two functions, so that profiles tell warm-up and region apart; noipa, so that they stay two. */
@@ -148,13 +168,20 @@ static int open_work(struct drive *drive, const struct json *request, struct err
     if (!options.json && strcmp(format, "raw") != 0) {
         return err_set(err, -ENOTSUP, "format '%s' is not supported: raw, json", format);
     }
+    const char *clock = json_string(json_get(request, "clock"), "system");
+    bool ticking = strcmp(clock, "ticking") == 0;
+    if (!ticking && strcmp(clock, "system") != 0) {
+        return err_set(err, -ENOTSUP, "clock '%s' is not supported: system, ticking", clock);
+    }
+    drive->ticks =
+        (struct tick_clock){{tick_monotonic_ns, tick_wall_ns}, clock_wall_ns(clock_system())};
     int64_t seed = number_of(request, "seed", 0, INT64_C(1) << 52, 1);
     if (seed < 0 || options.batch < 0 || options.payload_bytes < 0) {
         return err_set(err, -EINVAL, "seed, batch or payload_bytes is out of range");
     }
     struct store_options store = {
         .url = json_string(json_get(request, "redis"), "unix:./redis.sock"),
-        .clock = clock_system(),
+        .clock = ticking ? &drive->ticks.clock : clock_system(),
         .seed = (uint64_t)seed,
         .connect_timeout_ns = 10 * NS_PER_SEC,
         .command_timeout_ns = 60 * NS_PER_SEC,
