@@ -191,28 +191,68 @@ int run_hello(struct session *session, struct json **out_hello, struct err *err)
     return code;
 }
 
-/* Tasks that wait are made by a process of its own: neither the heap nor the system calls of the
- * measured one have them in. */
-static int preload(struct session *session, const struct scenario *scenario, struct err *err)
+/* The driver makes the tasks that wait; ended, Redis writes them to dump.rdb. */
+static int preload_fill(struct session *session, const struct scenario *scenario, struct err *err)
 {
+    const char *config[SCENARIO_REDIS_ARGS_MAX + 3];
+    int n = 0;
+    while (scenario->redis_config[n] != NULL) {
+        config[n] = scenario->redis_config[n];
+        n++;
+    }
+    config[n++] = "--save"; /* a rule, so that it saves when it is told to end */
+    config[n++] = "3600 1";
+    config[n] = NULL;
+    struct redis_server server;
+    struct redis_server_options redis = {
+        .dir = session->run_dir, .config = config, .cpu = session->cpu};
+    int code = redis_server_start(&server, &redis, err);
+    if (code != 0) {
+        return code;
+    }
     struct drive_client_options options = {.program = DRIVE_NAME,
                                            .dir = session->run_dir,
                                            .cpu = session->cpu,
                                            .stopped = session->stopped};
     struct drive_client client;
-    int code = drive_client_start(&client, &options, err);
-    if (code != 0) {
-        return code;
-    }
-    code = call(&client, hello_request(scenario, scenario->seed + 1000000, false), NULL, err);
+    code = drive_client_start(&client, &options, err);
     if (code == 0) {
-        code = call_number(&client, "preload", "tasks", scenario->preload_tasks, err);
+        code = call(&client, hello_request(scenario, scenario->seed + 1000000, true), NULL, err);
+        if (code == 0) {
+            code = call_number(&client, "preload", "tasks", scenario->preload_tasks, err);
+        }
+        if (code == 0) {
+            code = drive_client_finish(&client, CALL_TIMEOUT_NS, NULL, err);
+        }
+        drive_client_stop(&client);
     }
-    if (code == 0) {
-        code = drive_client_finish(&client, CALL_TIMEOUT_NS, NULL, err);
+    redis_server_stop(&server);
+    return code;
+}
+
+/* Tasks that wait are made once a session, by a process of its own, and loaded by every private
+ * Redis from its dump: neither the heap nor the system calls of the measured process have them in.
+ * Leaves a fresh run folder with the dump in it. */
+static int preload(struct session *session, const struct scenario *scenario, struct err *err)
+{
+    char kept[SESSION_PATH_MAX + 16], dump[SESSION_PATH_MAX + 24];
+    snprintf(kept, sizeof kept, "%s/dump.rdb", session->dir);
+    snprintf(dump, sizeof dump, "%s/dump.rdb", session->run_dir);
+    if (strcmp(session->preloaded, scenario->sha256) != 0) {
+        int code = preload_fill(session, scenario, err);
+        if (code == 0 && rename(dump, kept) != 0) {
+            code = err_set(err, -errno, "redis-server wrote no dump: %s", strerror(errno));
+        }
+        if (code != 0) {
+            return err_prefix(err, code, "preload");
+        }
+        memcpy(session->preloaded, scenario->sha256, sizeof session->preloaded);
+        code = fresh_run_dir(session, err);
+        if (code != 0) {
+            return code;
+        }
     }
-    drive_client_stop(&client);
-    return code != 0 ? err_prefix(err, code, "preload") : 0;
+    return link(kept, dump) != 0 ? err_set(err, -errno, "%s: %s", dump, strerror(errno)) : 0;
 }
 
 /* ---- Redis' own figures ---- */
@@ -440,20 +480,23 @@ int run_process(struct session *session, const struct scenario *scenario,
     }
     char t0[CLOCK_RFC3339_BYTES];
     clock_format_rfc3339(clock_wall_ns(clock_system()), t0);
+    if (scenario->preload_tasks > 0) {
+        code = preload(session, scenario, err);
+        if (code != 0) {
+            goto stopped;
+        }
+    }
     struct redis_server server;
     struct redis_server_options redis = {
         .dir = session->run_dir, .config = scenario->redis_config, .cpu = session->cpu};
     code = redis_server_start(&server, &redis, err);
     if (code != 0) {
-        return code;
+        goto stopped;
     }
     struct drive_client client = {.to_fd = -1, .from_fd = -1};
     struct figures figures = {0};
     struct json *line = NULL;
     code = check_version(&server, scenario, err);
-    if (code == 0 && scenario->preload_tasks > 0) {
-        code = preload(session, scenario, err);
-    }
     if (code != 0) {
         goto out;
     }
@@ -489,11 +532,12 @@ out:
     redis_server_stop(&server);
     json_free(figures.stopped);
     json_free(figures.counters);
-    if (code != 0) {
-        json_free(line);
-        return session->stopped != NULL && session->stopped() ? err_set(err, -EINTR, "interrupted")
-                                                              : code;
+    if (code == 0) {
+        *out_line = line;
+        return 0;
     }
-    *out_line = line;
-    return 0;
+    json_free(line);
+stopped:
+    return session->stopped != NULL && session->stopped() ? err_set(err, -EINTR, "interrupted")
+                                                          : code;
 }

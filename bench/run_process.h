@@ -20,6 +20,7 @@ struct session {
     char run_dir[SESSION_PATH_MAX + 8]; /* dir/run: where every process runs; emptied before each */
     char drive_sha256[DIGEST_BYTES];
     bool has_alloc_count; /* the preload library was found */
+    char preloaded[DIGEST_BYTES]; /* sha256 of the scenario whose waiting tasks dir/dump.rdb holds */
     int cpu; /* both driver and Redis; -1: free */
     bool (*stopped)(void);
 };
