@@ -22,7 +22,7 @@ struct ev_loop;
 struct http;
 struct http_conn;
 
-enum http_method {
+enum http_verb {
     HTTP_METHOD_GET,
     HTTP_METHOD_POST,
     HTTP_METHOD_PUT,
@@ -39,7 +39,7 @@ struct http_header {
 /* Valid until the answer. */
 struct http_request {
     struct http_conn *conn;
-    enum http_method method;
+    enum http_verb method;
     struct store_bytes path; /* as sent, up to '?' */
     struct store_bytes query; /* as sent, behind '?' */
     struct store_bytes body;
@@ -53,17 +53,19 @@ struct http_limits {
     size_t url_bytes_max;
     size_t connections_max;
     int64_t header_timeout_ns; /* a request's head, from its first byte; its body gets as much again
-                                  and a second for each 64 KiB */
+                                  and a second for each 64 KiB of body_bytes_max */
     int64_t idle_timeout_ns; /* no request begun, or nothing taken of an answer */
 };
 
 /* A whole request has arrived. It stays in flight until http_answer_end. Never called from inside
  * the answer to another. */
 typedef void http_handler_fn(void *arg, struct http_request *request);
-/* The client of the request in flight on conn has closed its side. Optional. */
+/* The client of the request in flight on conn has closed its side, or the server drains: do not
+ * wait for anything that may take long. May come more than once. Optional. */
 typedef void http_gone_fn(void *arg, struct http_conn *conn);
 
-struct http *http_new(struct ev_loop *loop, const struct http_limits *limits,
+/* record_bytes: the owner's record beside each connection, zeroed once. */
+struct http *http_new(struct ev_loop *loop, const struct http_limits *limits, size_t record_bytes,
                       http_handler_fn *handle, http_gone_fn *gone, void *arg);
 void http_free(struct http *http); /* closes every connection */
 
@@ -72,21 +74,25 @@ void http_listen(struct http *http, int fd);
 
 /* No new connections; idle ones are closed, the others after their answer. */
 void http_drain(struct http *http);
+
 size_t http_connections(const struct http *http);
 
+/* Before a turn's events: now, monotonic and since the Unix epoch. */
+void http_turn_begin(struct http *http, int64_t now_ns, int64_t wall_ns);
+
 /* Send what was answered in this turn, and hand out requests that waited behind it. true when a
- * request was handed out, so that there may be more to do. now_ns: monotonic. */
-bool http_turn_end(struct http *http, int64_t now_ns);
+ * request was handed out, so that there may be more to do. */
+bool http_turn_end(struct http *http);
 
 /* ---- the connection of a request in flight ---- */
 
-/* The owner's record beside each connection, bytes_max of http_set_record_bytes; zeroed once. */
-void http_set_record_bytes(struct http *http, size_t bytes);
 void *http_record(struct http_conn *conn);
+void *http_alloc(struct http_conn *conn, size_t bytes); /* until the answer; 16-aligned */
 
-void *http_alloc(struct http_conn *conn, size_t bytes); /* until the answer */
-bool http_is_gone(
-    const struct http_conn *conn); /* the client has hung up: the answer goes nowhere */
+/* The connection is broken: the answer goes nowhere. */
+bool http_is_gone(const struct http_conn *conn);
+/* The client has closed its side at least; it may or may not read on. */
+bool http_is_half_closed(const struct http_conn *conn);
 
 /* Begin an answer: room for the head and bytes_max of body. head: header lines, each ended by CRLF,
  * without Content-Length and Connection. The body is written to the returned address;

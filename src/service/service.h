@@ -72,7 +72,7 @@ enum rate_scope { RATE_NONE, RATE_PRODUCER, RATE_WORKER, RATE_ADMIN };
 /* One line of the table. pattern: "/v1/codeq/tasks/:id/result"; ":name" takes one segment, which
  * arrives percent-decoded in request->params in the order of the pattern. */
 struct route {
-    enum http_method method;
+    enum http_verb method;
     const char *pattern;
     route_fn *handle;
     enum auth_class class;
@@ -100,6 +100,8 @@ struct request {
     struct identity who; /* empty on AUTH_PUBLIC; event types only until the
                             handler returns, the rest until the answer */
     int64_t arrived_ns;
+    void (*on_gone)(struct request *request); /* the client has hung up; NULL: let it run on */
+    void *state; /* the handler's */
 };
 
 /* Memory until the answer, 16-aligned, not cleared. Never NULL. */

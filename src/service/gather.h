@@ -1,0 +1,60 @@
+/* Gathering by event-loop turn: what arrived in one turn for one operation on one shard of one
+ * queue goes to Redis as one script call, at most STORE_TASKS_MAX tasks a call, in arrival order.
+ *
+ * Items are put in during a turn; gather_flush, at its end, hands them to the store. Texts that an
+ * item points to must stay until then. Each item's done is called once, later, never from inside
+ * the call that put it in, also when the store takes no more. One thread. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/store.h"
+
+struct gather;
+
+/* What became of one item; borrowed for the call. The pointer that fits the operation is set, and
+ * only when call->status is STORE_OK. */
+struct gather_result {
+    const struct store_call_result *call;
+    const struct store_create_verdict *created;
+    const struct store_return_verdict *returned;
+    const struct store_task *task;
+    const struct store_claimed *claimed; /* the claimer's tasks */
+    size_t claimed_count;
+};
+typedef void gather_done_fn(void *arg, size_t index, const struct gather_result *result);
+
+struct gather_counters {
+    uint64_t calls; /* script calls begun */
+    uint64_t items;
+};
+
+struct gather *gather_new(struct store *store);
+void gather_free(struct gather *gather); /* after store_close: nothing is in flight */
+
+void gather_create(struct gather *gather, const struct store_queue *queue,
+                   const struct store_create_item *item, gather_done_fn *done, void *arg,
+                   size_t index);
+void gather_claim(struct gather *gather, const struct store_queue *queue,
+                  const struct store_claim_item *item, gather_done_fn *done, void *arg,
+                  size_t index);
+void gather_heartbeat(struct gather *gather, const struct store_queue *queue,
+                      const struct store_heartbeat_item *item, gather_done_fn *done, void *arg,
+                      size_t index);
+void gather_complete(struct gather *gather, const struct store_queue *queue,
+                     const struct store_complete_item *item, gather_done_fn *done, void *arg,
+                     size_t index);
+void gather_nack(struct gather *gather, const struct store_queue *queue,
+                 const struct store_nack_item *item, gather_done_fn *done, void *arg, size_t index);
+void gather_abandon(struct gather *gather, const struct store_queue *queue,
+                    const struct store_abandon_item *item, gather_done_fn *done, void *arg,
+                    size_t index);
+void gather_get(struct gather *gather, const struct store_queue *queue, const struct task_id *id,
+                gather_done_fn *done, void *arg, size_t index);
+
+/* Hand over what has gathered. */
+void gather_flush(struct gather *gather);
+bool gather_pending(const struct gather *gather); /* something to flush */
+void gather_counters(const struct gather *gather, struct gather_counters *out);

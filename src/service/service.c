@@ -1,0 +1,735 @@
+#include "service/service.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <ev.h>
+
+#include <netdb.h>
+#include <netinet/in.h>
+
+#include "base/log.h"
+#include "base/rng.h"
+#include "service/gather.h"
+#include "service/queues.h"
+#include "service/server.h"
+#include "service/task_json.h"
+#include "service/waiters.h"
+#include "store/conn.h"
+
+#define HEAD_BYTES_MAX 768
+#define SEGMENTS_MAX 8
+#define TURN_ROUNDS_MAX 64 /* of flush and hand out, before the loop looks at its sockets again */
+
+/* A Redis connection's place in the loop. */
+struct redis_watch {
+    ev_io io;
+    ev_timer timer;
+    int fd; /* that io watches; -1: none */
+    int64_t timer_at_ns;
+};
+
+struct server {
+    struct service service; /* first */
+    struct ev_loop *loop;
+    ev_prepare prepare;
+    ev_check check;
+    ev_async stop;
+    ev_timer drain_timer;
+    struct redis_watch store_watch;
+    struct redis_watch conn_watch;
+    struct rng rng;
+    char redis_url[512];
+};
+
+/* The record beside each connection. */
+struct record {
+    struct request request;
+    char head[HEAD_BYTES_MAX];
+    size_t head_bytes;
+    bool has_type;
+    char tenant[AUTH_TENANT_BYTES_MAX + 1];
+    char subject[AUTH_SUBJECT_BYTES_MAX + 1];
+    char token_hash[AUTH_TOKEN_HASH_BYTES];
+};
+
+static struct server *server_of(struct service *service)
+{
+    return (struct server *)service;
+}
+
+/* ---- routes ---- */
+
+static const struct route *const tables[] = {api_tasks_routes, api_admin_routes};
+
+struct segment {
+    const char *data;
+    size_t bytes;
+};
+
+static size_t split(const char *path, size_t bytes, struct segment *out)
+{
+    size_t count = 0;
+    const char *end = path + bytes;
+    if (path == end || *path != '/') {
+        return 0;
+    }
+    const char *p = path + 1;
+    for (;;) {
+        const char *slash = memchr(p, '/', (size_t)(end - p));
+        const char *stop = slash == NULL ? end : slash;
+        if (count == SEGMENTS_MAX) {
+            return 0;
+        }
+        out[count++] = (struct segment){p, (size_t)(stop - p)};
+        if (slash == NULL) {
+            return count;
+        }
+        p = slash + 1;
+    }
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decoded text in the request's memory. NULL: broken, or it holds a NUL. */
+static char *decode(struct request *request, const char *data, size_t bytes, bool plus_is_space)
+{
+    char *out = request_alloc(request, bytes + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        char c = data[i];
+        if (c == '%') {
+            if (bytes - i < 3) {
+                return NULL;
+            }
+            int a = hex_digit(data[i + 1]);
+            int b = hex_digit(data[i + 2]);
+            if (a < 0 || b < 0) {
+                return NULL;
+            }
+            c = (char)(a * 16 + b);
+            i += 2;
+        } else if (c == '+' && plus_is_space) {
+            c = ' ';
+        }
+        if (c == '\0') {
+            return NULL;
+        }
+        out[n++] = c;
+    }
+    out[n] = '\0';
+    return out;
+}
+
+/* Does the pattern fit? Compares segment by segment; params are those of the fit. */
+static bool fits(const char *pattern, const struct segment *path, size_t count,
+                 struct segment *params)
+{
+    size_t at = 0;
+    size_t taken = 0;
+    const char *p = pattern;
+    while (*p == '/') {
+        p++;
+        const char *end = strchrnul(p, '/');
+        size_t bytes = (size_t)(end - p);
+        if (at == count) {
+            return false;
+        }
+        if (*p == ':') {
+            if (path[at].bytes == 0 || taken == REQUEST_PARAMS_MAX) {
+                return false;
+            }
+            params[taken++] = path[at];
+        } else if (bytes != path[at].bytes || memcmp(p, path[at].data, bytes) != 0) {
+            return false;
+        }
+        at++;
+        p = end;
+    }
+    return at == count;
+}
+
+/* Literal routes stand before those with a parameter in each table, so the first fit is right. */
+static const struct route *find_route(const struct http_request *http, struct segment *params,
+                                      bool *out_path_known)
+{
+    struct segment path[SEGMENTS_MAX];
+    size_t count = split(http->path.data, http->path.bytes, path);
+    enum http_verb method = http->method == HTTP_METHOD_HEAD ? HTTP_METHOD_GET : http->method;
+    *out_path_known = false;
+    for (size_t t = 0; count > 0 && t < sizeof(tables) / sizeof(tables[0]); t++) {
+        for (const struct route *r = tables[t]; r->pattern != NULL; r++) {
+            if (r->method == method) {
+                if (fits(r->pattern, path, count, params)) {
+                    return r;
+                }
+            } else if (!*out_path_known && fits(r->pattern, path, count, params)) {
+                *out_path_known = true;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* ---- requests ---- */
+
+static struct record *record_of(struct request *request)
+{
+    return (struct record *)request;
+}
+
+void *request_alloc(struct request *request, size_t bytes)
+{
+    return http_alloc(request->http.conn, bytes);
+}
+
+char *request_strdup(struct request *request, const char *text, size_t bytes)
+{
+    char *copy = request_alloc(request, bytes + 1);
+    memcpy(copy, text, bytes);
+    copy[bytes] = '\0';
+    return copy;
+}
+
+bool request_query(struct request *request, const char *name, const char **out_value)
+{
+    const char *p = request->http.query.data;
+    const char *end = p + request->http.query.bytes;
+    size_t name_bytes = strlen(name);
+    while (p < end) {
+        const char *stop = memchr(p, '&', (size_t)(end - p));
+        stop = stop == NULL ? end : stop;
+        const char *equals = memchr(p, '=', (size_t)(stop - p));
+        const char *name_end = equals == NULL ? stop : equals;
+        if ((size_t)(name_end - p) == name_bytes && memcmp(p, name, name_bytes) == 0) {
+            const char *value = equals == NULL ? stop : equals + 1;
+            char *text = decode(request, value, (size_t)(stop - value), true);
+            *out_value = text == NULL ? "" : text;
+            return true;
+        }
+        p = stop + 1;
+    }
+    return false;
+}
+
+static void head_put(struct record *record, const char *text, size_t bytes)
+{
+    if (bytes <= HEAD_BYTES_MAX - record->head_bytes) {
+        memcpy(record->head + record->head_bytes, text, bytes);
+        record->head_bytes += bytes;
+    }
+}
+
+void request_header(struct request *request, const char *name, const char *value)
+{
+    struct record *record = record_of(request);
+    size_t bytes = strlen(name) + strlen(value) + 4;
+    if (bytes > HEAD_BYTES_MAX - record->head_bytes) {
+        return;
+    }
+    record->has_type = record->has_type || strcasecmp(name, "Content-Type") == 0;
+    head_put(record, name, strlen(name));
+    head_put(record, ": ", 2);
+    head_put(record, value, strlen(value));
+    head_put(record, "\r\n", 2);
+}
+
+char *request_answer_begin(struct request *request, int status, size_t bytes_max)
+{
+    static const char type[] = "Content-Type: application/json; charset=utf-8\r\n";
+    struct record *record = record_of(request);
+    if (!record->has_type && status != 204) {
+        head_put(record, type, sizeof(type) - 1);
+    }
+    return http_answer_begin(request->http.conn, status, record->head, record->head_bytes,
+                             bytes_max);
+}
+
+void request_answer_end(struct request *request, char *end)
+{
+    http_answer_end(request->http.conn, end);
+}
+
+void request_answer(struct request *request, int status, const char *body, size_t bytes)
+{
+    char *at = request_answer_begin(request, status, bytes);
+    request_answer_end(request, text_put(at, body, bytes));
+}
+
+void request_answer_json(struct request *request, int status, struct json *take)
+{
+    char *text = json_print(take);
+    request_answer(request, status, text, strlen(text));
+    free(text);
+    json_free(take);
+}
+
+void request_answer_error(struct request *request, int status, const char *text)
+{
+    size_t bytes = strlen(text);
+    char *at = request_answer_begin(request, status, 6 * bytes + 16);
+    at = TEXT_PUT(at, "{\"error\":\"");
+    at = json_escape(at, text, bytes);
+    request_answer_end(request, TEXT_PUT(at, "\"}"));
+}
+
+void request_answer_store_error(struct request *request, const struct store_call_result *call)
+{
+    log_event(LOG_LEVEL_WARN, "redis_failed", "operation",
+              request->route == NULL ? "" : request->route->operation, "why", call->err.text, NULL);
+    switch (call->status) {
+    case STORE_UNAVAILABLE:
+        request_header(request, "Retry-After", "1");
+        request_answer_error(request, 503, "redis unavailable");
+        break;
+    case STORE_UNKNOWN:
+        request_header(request, "Retry-After", "1");
+        request_answer_error(request, 503, "redis did not answer: outcome unknown");
+        break;
+    case STORE_OK:
+    case STORE_ERROR:
+        request_answer_error(request, 500, "internal error");
+        break;
+    }
+}
+
+/* The client's own id when it is harmless, else 16 random bytes. */
+static void put_request_id(struct server *server, struct record *record,
+                           const struct http_request *http)
+{
+    static const char hex[] = "0123456789abcdef";
+    const struct store_bytes *given = http_header(http, "x-request-id");
+    char id[REQUEST_ID_BYTES_MAX];
+    size_t bytes = 0;
+    if (given != NULL && given->bytes > 0 && given->bytes <= sizeof(id)) {
+        for (; bytes < given->bytes; bytes++) {
+            unsigned char c = (unsigned char)given->data[bytes];
+            if (c <= ' ' || c > '~') {
+                bytes = 0;
+                break;
+            }
+            id[bytes] = (char)c;
+        }
+    }
+    if (bytes == 0) {
+        for (int word = 0; word < 2; word++) {
+            uint64_t r = rng_next(&server->rng);
+            for (int i = 0; i < 16; i++) {
+                id[bytes++] = hex[(r >> (4 * i)) & 15];
+            }
+        }
+    }
+    head_put(record, "X-Request-Id: ", 14);
+    head_put(record, id, bytes);
+    head_put(record, "\r\n", 2);
+}
+
+/* What auth hands out lives until its next call; a request needs it until its answer. */
+static void keep_identity(struct record *record, const struct identity *who)
+{
+    record->request.who = *who;
+    strncpy(record->tenant, who->tenant, AUTH_TENANT_BYTES_MAX);
+    record->tenant[AUTH_TENANT_BYTES_MAX] = '\0';
+    size_t bytes = strlen(who->subject);
+    bytes = bytes > AUTH_SUBJECT_BYTES_MAX ? AUTH_SUBJECT_BYTES_MAX : bytes;
+    memcpy(record->subject, who->subject, bytes);
+    record->subject[bytes] = '\0';
+    strncpy(record->token_hash, who->token_hash, AUTH_TOKEN_HASH_BYTES - 1);
+    record->token_hash[AUTH_TOKEN_HASH_BYTES - 1] = '\0';
+    record->request.who.tenant = record->tenant;
+    record->request.who.subject = record->subject;
+    record->request.who.token_hash = record->token_hash;
+}
+
+static void on_request(void *arg, struct http_request *http)
+{
+    struct server *server = arg;
+    struct service *service = &server->service;
+    struct record *record = http_record(http->conn);
+    struct request *request = &record->request;
+    memset(request, 0, sizeof(*request));
+    record->head_bytes = 0;
+    record->has_type = false;
+    request->service = service;
+    request->http = *http;
+    request->arrived_ns = service->now_ns;
+    put_request_id(server, record, http);
+
+    struct segment params[REQUEST_PARAMS_MAX] = {0};
+    bool path_known = false;
+    request->route = find_route(http, params, &path_known);
+    if (request->route == NULL) {
+        request_answer_error(request, path_known ? 405 : 404,
+                             path_known ? "method not allowed" : "not found");
+        return;
+    }
+    if (request->route->class != AUTH_PUBLIC) {
+        const struct store_bytes *authorization = http_header(http, "authorization");
+        const struct store_bytes *role = http_header(http, "x-role");
+        struct auth_verdict verdict;
+        char *role_text = role == NULL ? NULL : request_strdup(request, role->data, role->bytes);
+        auth_check(service->auth, request->route->class, request->route->scopes,
+                   authorization == NULL ? NULL : authorization->data,
+                   authorization == NULL ? 0 : authorization->bytes, role_text, &verdict);
+        if (verdict.status != 200) {
+            if (verdict.retry_after_seconds > 0) {
+                char seconds[16];
+                snprintf(seconds, sizeof(seconds), "%d", verdict.retry_after_seconds);
+                request_header(request, "Retry-After", seconds);
+            }
+            if (verdict.status == 401) {
+                request_header(request, "WWW-Authenticate", "Bearer");
+            }
+            request_answer_error(request, verdict.status, verdict.error);
+            return;
+        }
+        keep_identity(record, &verdict.identity);
+    }
+    for (size_t i = 0; i < REQUEST_PARAMS_MAX && params[i].data != NULL; i++) {
+        request->params[i] = decode(request, params[i].data, params[i].bytes, false);
+        if (request->params[i] == NULL) {
+            request_answer_error(request, 400, "malformed path");
+            return;
+        }
+    }
+    request->route->handle(service, request);
+}
+
+static void on_gone(void *arg, struct http_conn *conn)
+{
+    (void)arg;
+    struct request *request = http_record(conn);
+    if (request->on_gone != NULL) {
+        request->on_gone(request);
+    }
+}
+
+/* ---- Redis in the loop ---- */
+
+static void store_on_io(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    struct server *server = watcher->data;
+    store_on_ready(server->service.store, (events & EV_READ) != 0, (events & EV_WRITE) != 0);
+}
+
+static void conn_on_io(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    struct server *server = watcher->data;
+    conn_on_ready(server->service.conn, (events & EV_READ) != 0, (events & EV_WRITE) != 0);
+}
+
+static void store_on_timer(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct server *server = watcher->data;
+    server->store_watch.timer_at_ns = INT64_MAX;
+    if (store_deadline_ns(server->service.store) <= server->service.now_ns) {
+        store_on_ready(server->service.store, false, false);
+    }
+}
+
+static void conn_on_timer(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct server *server = watcher->data;
+    server->conn_watch.timer_at_ns = INT64_MAX;
+    if (conn_deadline_ns(server->service.conn) <= server->service.now_ns) {
+        conn_on_ready(server->service.conn, false, false);
+    }
+}
+
+static void watch_init(struct redis_watch *watch, struct server *server,
+                       void (*on_io)(struct ev_loop *, ev_io *, int),
+                       void (*on_timer)(struct ev_loop *, ev_timer *, int))
+{
+    ev_init(&watch->io, on_io);
+    ev_init(&watch->timer, on_timer);
+    watch->io.data = server;
+    watch->timer.data = server;
+    watch->fd = -1;
+    watch->timer_at_ns = INT64_MAX;
+}
+
+static void watch_stop(struct redis_watch *watch, struct ev_loop *loop)
+{
+    ev_io_stop(loop, &watch->io);
+    ev_timer_stop(loop, &watch->timer);
+}
+
+static void watch_update(struct redis_watch *watch, struct server *server, int fd, bool wants_write,
+                         int64_t deadline_ns)
+{
+    int events = EV_READ | (wants_write ? EV_WRITE : 0);
+    if (fd != watch->fd || (fd >= 0 && (watch->io.events & (EV_READ | EV_WRITE)) != events)) {
+        ev_io_stop(server->loop, &watch->io);
+        watch->fd = fd;
+        if (fd >= 0) {
+            ev_io_set(&watch->io, fd, events);
+            ev_io_start(server->loop, &watch->io);
+        }
+    }
+    /* Later deadlines are found when the timer comes too early: no timer is moved for a request. */
+    if (deadline_ns < watch->timer_at_ns) {
+        watch->timer_at_ns = deadline_ns;
+        ev_timer_stop(server->loop, &watch->timer);
+        double after = (double)(deadline_ns - server->service.now_ns) / 1e9;
+        ev_timer_set(&watch->timer, after > 0 ? after : 0., 0.);
+        ev_timer_start(server->loop, &watch->timer);
+    }
+}
+
+struct conn *service_conn(struct service *service)
+{
+    struct server *server = server_of(service);
+    if (service->conn == NULL) {
+        struct conn_options options = {
+            .url = server->redis_url,
+            .clock = service->clock,
+            .connect_timeout_ns = service->config->redis_connect_timeout_ns,
+            .command_timeout_ns = service->config->redis_command_timeout_ns,
+        };
+        struct err err;
+        service->conn = conn_open(&options, &err);
+        if (service->conn == NULL) {
+            log_event(LOG_LEVEL_WARN, "redis_unreachable", "why", err.text, NULL);
+        }
+    }
+    return service->conn;
+}
+
+/* ---- the turn ---- */
+
+static void on_check(struct ev_loop *loop, ev_check *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct server *server = watcher->data;
+    server->service.now_ns = clock_monotonic_ns(server->service.clock);
+    http_turn_begin(server->service.http, server->service.now_ns,
+                    clock_wall_ns(server->service.clock));
+}
+
+static void turn_end(struct server *server)
+{
+    struct service *service = &server->service;
+    for (int i = 0; i < TURN_ROUNDS_MAX; i++) {
+        gather_flush(service->gather);
+        store_flush(service->store);
+        if (service->conn != NULL) {
+            conn_flush(service->conn);
+        }
+        bool more = http_turn_end(service->http);
+        if (!more && !gather_pending(service->gather)) {
+            break;
+        }
+    }
+}
+
+static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    (void)events;
+    struct server *server = watcher->data;
+    struct service *service = &server->service;
+    turn_end(server);
+    watch_update(&server->store_watch, server, store_fd(service->store),
+                 store_wants_write(service->store), store_deadline_ns(service->store));
+    if (service->conn != NULL) {
+        watch_update(&server->conn_watch, server, conn_fd(service->conn),
+                     conn_wants_write(service->conn), conn_deadline_ns(service->conn));
+    }
+    if (service->draining && http_connections(service->http) == 0) {
+        ev_break(loop, EVBREAK_ALL);
+    }
+}
+
+static void on_drain_timeout(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)events;
+    struct server *server = watcher->data;
+    log_event(LOG_LEVEL_WARN, "drain_timeout", NULL);
+    (void)server;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_stop(struct ev_loop *loop, ev_async *watcher, int events)
+{
+    (void)events;
+    struct server *server = watcher->data;
+    struct service *service = &server->service;
+    if (service->draining) {
+        return;
+    }
+    service->draining = true;
+    http_drain(service->http);
+    ev_timer_set(&server->drain_timer, (double)service->config->drain_timeout_ns / 1e9, 0.);
+    ev_timer_start(loop, &server->drain_timer);
+}
+
+/* ---- life ---- */
+
+struct server *server_new(const struct server_options *options, struct err *err)
+{
+    const struct config *config = options->config;
+    struct server *server = calloc(1, sizeof(*server));
+    if (server == NULL) {
+        abort();
+    }
+    struct service *service = &server->service;
+    service->config = config;
+    service->clock = clock_system();
+    service->thread = options->thread;
+    service->now_ns = clock_monotonic_ns(service->clock);
+    snprintf(server->redis_url, sizeof(server->redis_url), "%s", options->redis_url);
+    rng_init(&server->rng, rng_seed_system());
+
+    struct backoff_policy backoff = BACKOFF_POLICY_DEFAULT;
+    backoff_kind_parse(config->backoff_policy, &backoff.kind, NULL);
+    backoff.base_ms = config->backoff_base_ns / NS_PER_MS;
+    backoff.max_ms = config->backoff_max_ns / NS_PER_MS;
+    struct store_options store_options = {
+        .url = server->redis_url,
+        .clock = service->clock,
+        .seed = rng_seed_system(),
+        .connect_timeout_ns = config->redis_connect_timeout_ns,
+        .command_timeout_ns = config->redis_command_timeout_ns,
+        .retention_ms = config->retention_ns / NS_PER_MS,
+        .backoff = backoff,
+        .shard_count = (uint8_t)config->shards_per_queue,
+    };
+    service->store = store_open(&store_options, err);
+    if (service->store == NULL) {
+        goto fail;
+    }
+    service->auth = auth_new(config, service->clock, err);
+    if (service->auth == NULL) {
+        goto fail;
+    }
+    server->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+    if (server->loop == NULL) {
+        err_set(err, -ENOMEM, "cannot make an event loop");
+        goto fail;
+    }
+    service->loop = server->loop;
+    service->gather = gather_new(service->store);
+    service->queues = queues_new(service->store);
+    service->waiters = waiters_new(service);
+    struct http_limits limits = {
+        .body_bytes_max = (size_t)config->body_bytes_max,
+        .header_bytes_max = (size_t)config->header_bytes_max,
+        .url_bytes_max = (size_t)config->url_bytes_max,
+        .connections_max =
+            (size_t)((config->connections_max + config->threads - 1) / config->threads),
+        .header_timeout_ns = config->header_timeout_ns,
+        .idle_timeout_ns = config->idle_timeout_ns,
+    };
+    service->http =
+        http_new(server->loop, &limits, sizeof(struct record), on_request, on_gone, server);
+    http_listen(service->http, options->listen_fd);
+
+    watch_init(&server->store_watch, server, store_on_io, store_on_timer);
+    watch_init(&server->conn_watch, server, conn_on_io, conn_on_timer);
+    ev_prepare_init(&server->prepare, on_prepare);
+    server->prepare.data = server;
+    ev_prepare_start(server->loop, &server->prepare);
+    ev_check_init(&server->check, on_check);
+    ev_set_priority(&server->check, EV_MAXPRI);
+    server->check.data = server;
+    ev_check_start(server->loop, &server->check);
+    ev_async_init(&server->stop, on_stop);
+    server->stop.data = server;
+    ev_async_start(server->loop, &server->stop);
+    ev_init(&server->drain_timer, on_drain_timeout);
+    server->drain_timer.data = server;
+    return server;
+fail:
+    server_free(server);
+    return NULL;
+}
+
+void server_run(struct server *server)
+{
+    ev_run(server->loop, 0);
+}
+
+void server_stop(struct server *server)
+{
+    ev_async_send(server->loop, &server->stop);
+}
+
+void server_free(struct server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    struct service *service = &server->service;
+    store_close(service->store); /* ends what is in flight: answers go into buffers */
+    if (service->conn != NULL) {
+        conn_close(service->conn);
+    }
+    http_free(service->http);
+    gather_free(service->gather);
+    queues_free(service->queues);
+    waiters_free(service->waiters);
+    auth_free(service->auth);
+    if (server->loop != NULL) {
+        watch_stop(&server->store_watch, server->loop);
+        watch_stop(&server->conn_watch, server->loop);
+        ev_loop_destroy(server->loop);
+    }
+    free(server);
+}
+
+int server_listen(const char *listen_on, bool shared_port, struct err *err)
+{
+    char host[256];
+    unsigned port = 0;
+    if (config_listen_split(listen_on, host, &port) != 0) {
+        return err_set(err, -EINVAL, "listen: '%.200s' is not HOST:PORT: give 127.0.0.1:8080",
+                       listen_on);
+    }
+    char service[8];
+    snprintf(service, sizeof(service), "%u", port);
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    int code = getaddrinfo(host[0] == '\0' ? NULL : host, service, &hints, &found);
+    if (code != 0) {
+        return err_set(err, -EADDRNOTAVAIL, "listen: '%.200s': %s", listen_on, gai_strerror(code));
+    }
+    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int one = 1;
+    if (fd >= 0) {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+        if (shared_port) {
+            setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+        }
+    }
+    if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 4096) != 0) {
+        int why = errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        freeaddrinfo(found);
+        return err_set(err, -why, "listen: '%.200s': %s: give another --listen", listen_on,
+                       strerror(why));
+    }
+    freeaddrinfo(found);
+    return fd;
+}

@@ -1,0 +1,37 @@
+/* Claims that wait for work, and who is told when work arrives.
+ *
+ * A claim that found nothing parks on the queues it asked for. Whoever makes tasks ready calls
+ * waiters_work, which lets as many parked claims try again, the longest waiting first. One thread;
+ * other threads and other codeqd are told by waiters_work too. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "service/queues.h"
+#include "service/service.h"
+
+struct waiter { /* one claim on one queue; in the claim's memory */
+    struct waiter *prev;
+    struct waiter *next;
+    struct queue *queue;
+    struct parked *parked;
+};
+
+struct parked { /* one claim */
+    struct waiter *waiters;
+    size_t count;
+    void (*retry)(struct parked *parked); /* unparked already; never from inside waiters_park */
+};
+
+struct waiters *waiters_new(struct service *service);
+void waiters_free(struct waiters *waiters);
+
+/* False: waiters_max of this thread is reached. queues: count of them. */
+bool waiters_park(struct waiters *waiters, struct parked *parked);
+void waiters_unpark(struct waiters *waiters, struct parked *parked);
+size_t waiters_count(const struct waiters *waiters);
+
+/* tasks of this queue have become ready, seen by this thread. */
+void waiters_work(struct service *service, struct queue *queue, size_t tasks);
