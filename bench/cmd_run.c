@@ -356,12 +356,13 @@ static int run(const struct run_options *options, struct err *err)
         snprintf(drive, sizeof drive, "%s", options->drive);
     }
     programs_alloc_count(counter, sizeof counter);
-    if (drive[0] == '\0') {
-        code = err_set(err, -ENOENT, "codeq-drive: not beside this program: build it, or give "
-                                     "--drive");
+    if (drive[0] == '\0' || counter[0] == '\0') {
+        code = err_set(err, -ENOENT, "%s: not beside this program: build it%s",
+                       drive[0] == '\0' ? "codeq-drive" : "libcodeq-alloccount.so",
+                       drive[0] == '\0' ? ", or give --drive" : "");
         goto out;
     }
-    code = session_open(&session, drive, counter[0] != '\0' ? counter : NULL, err);
+    code = session_open(&session, drive, counter, err);
     if (code == 0) {
         code = run_hello(&session, &hello, err);
     }

@@ -88,10 +88,9 @@ int session_open(struct session *session, const char *drive_path, const char *al
     if (code == 0) {
         code = digest_file(path, session->drive_sha256, err);
     }
-    if (code == 0 && alloc_count_path != NULL) {
+    if (code == 0) {
         snprintf(path, sizeof path, "%s/bin/alloccount.so", session->dir);
         code = copy_file(alloc_count_path, path, err);
-        session->has_alloc_count = code == 0;
     }
     if (code != 0) {
         session_close(session);
@@ -448,7 +447,12 @@ static int add_totals(struct json *line, enum run_kind kind, const struct figure
                                           {"alloc_bytes", "bytes"},
                                           {"live_bytes", "live_bytes"}};
     const struct json *allocations = json_get(figures->counters, "allocations");
-    for (size_t i = 0; allocations != NULL && i < sizeof heap / sizeof *heap && code == 0; i++) {
+    if (allocations == NULL && code == 0) {
+        return err_set(err, -EPROTO,
+                       "driver: counters: allocations is missing: it does not read the "
+                       "preloaded counter");
+    }
+    for (size_t i = 0; i < sizeof heap / sizeof *heap && code == 0; i++) {
         code = add_count(totals, heap[i][0], allocations, heap[i][1], err);
     }
     return code;
@@ -504,7 +508,7 @@ int run_process(struct session *session, const struct scenario *scenario,
         .prefix = tool_prefix(order->kind),
         .program = DRIVE_NAME,
         .dir = session->run_dir,
-        .preload = order->kind == RUN_COUNTS && session->has_alloc_count ? PRELOAD_NAME : NULL,
+        .preload = order->kind == RUN_COUNTS ? PRELOAD_NAME : NULL,
         .trace_syscalls = order->kind == RUN_SYSCALLS,
         .cpu = session->cpu,
         .stopped = session->stopped,

@@ -19,14 +19,13 @@ struct session {
     char dir[SESSION_PATH_MAX];
     char run_dir[SESSION_PATH_MAX + 8]; /* dir/run: where every process runs; emptied before each */
     char drive_sha256[DIGEST_BYTES];
-    bool has_alloc_count; /* the preload library was found */
-    char preloaded[DIGEST_BYTES]; /* sha256 of the scenario whose waiting tasks dir/dump.rdb holds */
+    char
+        preloaded[DIGEST_BYTES]; /* sha256 of the scenario whose waiting tasks dir/dump.rdb holds */
     int cpu; /* both driver and Redis; -1: free */
     bool (*stopped)(void);
 };
 
-/* Copy the programs into a new temporary folder. alloc_count_path: NULL where there is none. 0 or
- * negative errno with text. */
+/* Copy the programs into a new temporary folder. 0 or negative errno with text. */
 int session_open(struct session *session, const char *drive_path, const char *alloc_count_path,
                  struct err *err);
 void session_close(struct session *session); /* accepts a zeroed one */
