@@ -1,24 +1,29 @@
--- May a subscriber be told now? Also whose turn it is in a group.
+-- Put queue-ready notices for those subscribers who may be told now into the tenant's outbox.
 -- KEYS[1] {tenant}
--- ARGV[1] name of the group's counter, or ""   ARGV[2] members of the group
--- ARGV    then per candidate: id, least ms between two notices
--- reply   with a group: index from 1 of the one member whose turn it is and who may be told, or 0;
---         without: one 1 or 0 per candidate
--- keeps   at most one notice an interval, whichever codeqd asks
-local K, call = KEYS[1], redis.call
-local function may(i)
-  return call('SET', K .. ':subs:last:' .. ARGV[i], '1', 'NX', 'PX', ARGV[i + 1]) and 1 or 0
+-- ARGV[1] name of the group's counter, or "": all candidates
+-- ARGV    then per candidate: subscription id, least ms between two notices, outbox member, record
+-- reply   number of notices
+-- keeps   at most one notice an interval, whichever codeqd asks; of a group one member, in turn; a
+--         notice's record (K:ob) lives as long as its entry (K:o)
+local K, call, n = KEYS[1], redis.call, (#ARGV - 1) / 4
+--@include time.lua
+local sent = 0
+local function tell(k)
+  local i = 2 + 4 * k
+  if not call('SET', K .. ':subs:last:' .. ARGV[i], '1', 'NX', 'PX', ARGV[i + 1]) then return end
+  call('ZADD', K .. ':o', now, ARGV[i + 2])
+  call('HSET', K .. ':ob', ARGV[i + 2], ARGV[i + 3])
+  sent = sent + 1
 end
-if ARGV[1] ~= '' then
-  local n = tonumber(ARGV[2])
-  local turn = call('INCR', K .. ':subs:turn:' .. ARGV[1])
-  call('PEXPIRE', K .. ':subs:turn:' .. ARGV[1], 86400000)
-  for k = 0, n - 1 do
-    local i = (turn - 1 + k) % n
-    if may(3 + 2 * i) == 1 then return { i + 1 } end
-  end
-  return { 0 }
+if ARGV[1] == '' then
+  for k = 0, n - 1 do tell(k) end
+  return sent
 end
-local out = {}
-for i = 3, #ARGV, 2 do out[#out + 1] = may(i) end
-return out
+local counter = K .. ':subs:turn:' .. ARGV[1]
+local turn = call('INCR', counter) - 1
+call('PEXPIRE', counter, 86400000)
+for k = 0, n - 1 do
+  tell((turn + k) % n)
+  if sent > 0 then return sent end
+end
+return 0

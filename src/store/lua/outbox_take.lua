@@ -1,7 +1,8 @@
 -- Take webhook deliveries that are due, for a while.
 -- KEYS[1] tag
 -- ARGV[1] most entries   ARGV[2] ms after which an entry that was not settled is due again
--- reply   ms until the next one is due (-1: none left), then per entry: id and letter (c, f, x), tries so far
+-- reply   ms until the next one is due (-1: none left), then per entry: member, tries so far
+--         (member: id and c completed, f failed, x dead; or id and q for a notice, see notify.lua)
 -- keeps   an entry leaves the outbox only by outbox_settle, so a dead codeqd delays it and loses none
 local K, call = KEYS[1], redis.call
 --@include time.lua
