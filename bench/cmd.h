@@ -28,3 +28,6 @@ bool cmd_stopped(void);
 
 int cmd_run(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_top(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_heap(int argc, char **argv);

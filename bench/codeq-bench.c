@@ -13,6 +13,9 @@ struct command {
 
 static const struct command commands[] = {
     {"run", cmd_run, "measure, count and profile a scenario; writes a result set"},
+    {"top", cmd_top, "the functions that cost the most instructions"},
+    {"list", cmd_list, "a function's source lines with the instructions of each"},
+    {"heap", cmd_heap, "where memory is allocated"},
     {"verify", cmd_verify, "recompute a result set's checksums and summaries"},
 };
 
