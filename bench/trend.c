@@ -87,9 +87,9 @@ static void shuffle(double *x, size_t n, struct rng *rng)
     }
 }
 
-/* P of a split by permutation; once it cannot come out below TREND_P_BELOW any more the rest of the
+/* P of a split by permutation; once it cannot come out below `below` any more the rest of the
  * shuffles is spared and 1 returned. */
-static double split_p(struct search *s, const double *x, size_t n, double q)
+static double split_p(struct search *s, const double *x, size_t n, double q, double below)
 {
     size_t as_large = 0;
     memcpy(s->shuffled, x, n * sizeof *x);
@@ -97,7 +97,7 @@ static double split_p(struct search *s, const double *x, size_t n, double q)
         shuffle(s->shuffled, n, &s->rng);
         /* Sums in another order round differently: equal statistics count as as large. */
         as_large += best_split(s, s->shuffled, n).q >= q * (1 - 1e-9);
-        if ((double)(as_large + 1) / (TREND_PERMUTATIONS + 1) >= TREND_P_BELOW) {
+        if ((double)(as_large + 1) / (TREND_PERMUTATIONS + 1) >= below) {
             return 1;
         }
     }
@@ -127,7 +127,7 @@ static void divide(struct search *s, const double *values, size_t from, size_t t
     if (best.at == 0 || !(best.q > 0)) {
         return;
     }
-    double p = split_p(s, values + from, to - from, best.q);
+    double p = split_p(s, values + from, to - from, best.q, TREND_P_BELOW);
     if (p >= TREND_P_BELOW) {
         return;
     }
@@ -170,8 +170,8 @@ static bool step_holds(const double *values, size_t n, const struct level *level
            reached(values, n, levels, count, i - 1, i) >= TREND_SEGMENT_MIN;
 }
 
-int trend_steps(const double *values, size_t n, const struct trend_options *options,
-                struct trend_change *changes, struct err *err)
+/* Of trend_steps and trend_has_step. */
+static int check_series(const double *values, size_t n, struct err *err)
 {
     if (n > TREND_VALUES_MAX) {
         return err_set(err, -E2BIG, "a series of %zu values: at most %d are searched", n,
@@ -181,6 +181,33 @@ int trend_steps(const double *values, size_t n, const struct trend_options *opti
         if (!isfinite(values[i])) {
             return err_set(err, -EINVAL, "value %zu is not a finite number", i + 1);
         }
+    }
+    return 0;
+}
+
+int trend_has_step(const double *values, size_t n, double p_below, uint64_t seed, struct err *err)
+{
+    int rc = check_series(values, n, err);
+    if (rc != 0 || n < 2 * TREND_SEGMENT_MIN) {
+        return rc;
+    }
+    struct search *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        abort();
+    }
+    rng_init(&s->rng, seed);
+    struct split best = best_split(s, values, n);
+    bool has = best.at > 0 && best.q > 0 && split_p(s, values, n, best.q, p_below) < p_below;
+    free(s);
+    return has ? 1 : 0;
+}
+
+int trend_steps(const double *values, size_t n, const struct trend_options *options,
+                struct trend_change *changes, struct err *err)
+{
+    int rc = check_series(values, n, err);
+    if (rc != 0) {
+        return rc;
     }
     struct search *s = calloc(1, sizeof *s);
     struct level *levels = calloc(n + 1, sizeof *levels);

@@ -43,3 +43,7 @@ struct trend_options {
  * multivariate data" (2014); spikes: apache/otava issue 150. */
 int trend_steps(const double *values, size_t n, const struct trend_options *options,
                 struct trend_change *changes, struct err *err);
+
+/* Does the series have one step at all, by the same test at p_below? 1, 0, or an error as above.
+ * Fewer than 2 * TREND_SEGMENT_MIN values have none. */
+int trend_has_step(const double *values, size_t n, double p_below, uint64_t seed, struct err *err);

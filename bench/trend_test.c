@@ -194,6 +194,32 @@ static void short_constant_and_broken_series(void **state)
     assert_int_equal(steps_of(six, 6), 0);
 }
 
+static void one_step_is_told_from_none_at_the_level_asked_for(void **state)
+{
+    (void)state;
+    struct rng rng;
+    rng_init(&rng, 48);
+    int steps = 0;
+    int noise = 0;
+    for (int round = 0; round < 400; round++) {
+        double v[20];
+        for (size_t i = 0; i < 20; i++) {
+            v[i] = draw_normal(&rng);
+        }
+        noise += trend_has_step(v, 20, 0.05, (uint64_t)round, NULL);
+        for (size_t i = 8; i < 20; i++) {
+            v[i] += 4;
+        }
+        steps += trend_has_step(v, 20, 0.05, (uint64_t)round, NULL);
+    }
+    assert_in_range(noise, 6, 38); /* 20 expected, four standard deviations */
+    assert_true(steps >= 398);
+    const double five[] = {1, 1, 9, 9, 9};
+    assert_int_equal(trend_has_step(five, 5, 0.05, 1, NULL), 0);
+    const double wrong[] = {1, 1, NAN, 9, 9, 9};
+    assert_int_equal(trend_has_step(wrong, 6, 0.05, 1, NULL), -EINVAL);
+}
+
 static double cpu_sec(void)
 {
     struct timespec t;
@@ -233,6 +259,7 @@ int main(void)
         cmocka_unit_test(noise_rarely_has_steps),
         cmocka_unit_test(the_answer_depends_on_the_seed_alone),
         cmocka_unit_test(short_constant_and_broken_series),
+        cmocka_unit_test(one_step_is_told_from_none_at_the_level_asked_for),
         cmocka_unit_test(five_hundred_values_take_under_a_second),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
