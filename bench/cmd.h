@@ -31,3 +31,4 @@ int cmd_verify(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_heap(int argc, char **argv);
+int cmd_stats(int argc, char **argv);

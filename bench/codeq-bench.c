@@ -16,6 +16,7 @@ static const struct command commands[] = {
     {"top", cmd_top, "the functions that cost the most instructions"},
     {"list", cmd_list, "a function's source lines with the instructions of each"},
     {"heap", cmd_heap, "where memory is allocated"},
+    {"stats", cmd_stats, "one statistic of the vectors on stdin, to check it from outside"},
     {"verify", cmd_verify, "recompute a result set's checksums and summaries"},
 };
 
