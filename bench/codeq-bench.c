@@ -17,6 +17,8 @@ static const struct command commands[] = {
     {"list", cmd_list, "a function's source lines with the instructions of each"},
     {"heap", cmd_heap, "where memory is allocated"},
     {"stats", cmd_stats, "one statistic of the vectors on stdin, to check it from outside"},
+    {"load", cmd_load, "drive the HTTP service on schedule and judge its objectives"},
+    {"report", cmd_report, "result sets as one HTML page that opens offline"},
     {"verify", cmd_verify, "recompute a result set's checksums and summaries"},
 };
 

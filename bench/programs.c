@@ -41,6 +41,12 @@ void programs_drive(char *out, size_t bytes)
     first_there(candidates, X_OK, out, bytes);
 }
 
+void programs_codeqd(char *out, size_t bytes)
+{
+    static const char *const candidates[] = {"codeqd", "../src/codeqd", NULL};
+    first_there(candidates, X_OK, out, bytes);
+}
+
 void programs_alloc_count(char *out, size_t bytes)
 {
     static const char *const candidates[] = {

@@ -316,7 +316,8 @@ static int list_folder(const char *set_dir, const char *below, int depth, struct
         const char *name = entry->d_name;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || ends_with(name, ".tmp") ||
             ends_with(name, ".partial") || ends_with(name, ".old") ||
-            (depth == 0 && strcmp(name, "manifest.json") == 0)) {
+            (depth == 0 &&
+             (strcmp(name, "manifest.json") == 0 || strcmp(name, "report.html") == 0))) {
             continue;
         }
         char relative[RESULT_PATH_MAX];

@@ -56,8 +56,8 @@ void result_runs_free(struct result_runs *runs);
 int result_write_manifest(const char *set_dir, const struct result_commit *commit, const char *env8,
                           struct err *err);
 
-/* Every regular file below set_dir but manifest.json, *.tmp and *.partial, as sorted relative
- * paths. -E2BIG above 10,000 files. result_list_free frees. */
+/* Every regular file below set_dir but manifest.json, report.html, *.tmp and *.partial, as sorted
+ * relative paths. -E2BIG above 10,000 files. result_list_free frees. */
 struct result_list {
     char **paths;
     size_t count;

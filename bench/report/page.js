@@ -33,6 +33,11 @@
       return { label: label, stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line }, size: size,
         values: function (u, list) { return list.map(text); } };
     };
+    var xAxis = axis(chart.xLabel, xText, 50);
+    if (chart.x === "nines") {
+      /* p50 and whole nines, as far as the samples reach. */
+      xAxis.splits = function () { return [0, Math.log10(2), 1, 2, 3, 4, 5]; };
+    }
     var series = [{ label: chart.xLabel, value: function (u, v) { return v === null ? "-" : xText(v); } }];
     chart.series.forEach(function (s, i) {
       series.push({ label: s.label, stroke: css(names[i % names.length]), width: 2, dash: i % 2 ? [6, 3] : [],
@@ -48,7 +53,7 @@
     var plot = new uPlot({
       width: Math.max(280, box.clientWidth), height: 300, series: series,
       scales: { x: { time: false, distr: chart.xLog ? 3 : 1 }, y: { distr: chart.log ? 3 : 1, range: chart.log ? undefined : function (u, lo, hi) { return [0, hi > 0 ? hi * 1.05 : 1]; } } },
-      axes: [axis(chart.xLabel, xText, 50), axis(chart.yLabel, yText, 76)],
+      axes: [xAxis, axis(chart.yLabel, yText, 76)],
       legend: { live: true }, cursor: { drag: { x: true, y: false } }
     }, rows, box);
     box.setAttribute("data-drawn", "yes");

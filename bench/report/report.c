@@ -222,7 +222,7 @@ int report_print(const struct report_input *input, struct buf *out, struct err *
         html_raw(out, "<p class=\"dim\">Measured ");
         html_text(out, json_string(json_get(manifest[0], "created"), ""));
         html_raw(out, " on ");
-        html_text(out, json_string(json_get(identity, "cpu_model"),
+        html_text(out, json_string(json_get(json_get(env[0], "context"), "cpu_name"),
                                    json_string(json_get(identity, "arch"), "this machine")));
         html_raw(out, ", environment ");
         html_text(out, json_string(json_get(manifest[0], "env8"), "?"));

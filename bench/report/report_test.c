@@ -60,9 +60,24 @@ static int make_set(void **state)
     json_add_number(metric, "value", 45063.5);
     json_append(json_add_array(metric, "values"), json_new_number(45063.5));
     json_append(metrics, metric);
-    struct json *hdr = json_add_object(json_add_object(summary, "hdr_merged"), HOSTILE);
+    struct json *line = json_new_object();
+    json_add_int(line, "v", 1);
+    json_add_int(line, "run", 0);
+    json_add_string(line, "kind", "timed");
+    json_add_int(line, "repeat", 0);
+    json_add_int(line, "scale", 1);
+    json_add_int(line, "ops", 5000);
+    struct json *hdr = json_add_object(json_add_object(line, "hdr"), HOSTILE);
     json_add_string(hdr, "b64", encoded);
+    json_add_int(hdr, "n", 5000);
     free(encoded);
+    char *run = json_print(line);
+    struct buf runs = BUF_INIT;
+    buf_printf(&runs, "%s\n", run);
+    write_file("cycle/runs.ndjson", runs.data);
+    buf_fini(&runs);
+    free(run);
+    json_free(line);
 
     struct json *trees[] = {manifest, env, summary};
     const char *names[] = {"manifest.json", "env.json", "cycle/summary.json"};

@@ -12,6 +12,7 @@
 #include "metric.h"
 #include "profile_table.h"
 #include "report/html.h"
+#include "result.h"
 
 #define TOP_ROWS 20
 #define SAMPLES_BEYOND_MIN 20
@@ -225,11 +226,35 @@ static void print_metrics(struct buf *out, const char *scenario, const struct se
 
 /* ---- latency ---- */
 
-static bool decode_hist(const struct section_side *side, const char *operation, struct hist *out)
+/* All timed runs' histograms of one operation, merged. */
+static bool merge_hists(const struct result_runs *runs, const char *operation, struct hist *out)
 {
-    const struct json *h = json_get(json_get(side->summary, "hdr_merged"), operation);
-    const char *text = json_string(json_get(h, "b64"), NULL);
-    return text != NULL && hist_decode(out, text, strlen(text), NULL) == 0;
+    bool has = false;
+    for (size_t i = 0; i < runs->count; i++) {
+        const struct json *h = json_get(json_get(runs->lines[i], "hdr"), operation);
+        const char *text = json_string(json_get(h, "b64"), NULL);
+        struct hist one;
+        if (text == NULL || hist_decode(&one, text, strlen(text), NULL) != 0) {
+            continue;
+        }
+        if (!has) {
+            *out = one;
+            has = true;
+        } else {
+            hist_merge(out, &one, NULL);
+            hist_fini(&one);
+        }
+    }
+    return has;
+}
+
+static void read_runs(const struct section_side *side, struct result_runs *out)
+{
+    char path[1100];
+    snprintf(path, sizeof path, "%s/runs.ndjson", side->dir);
+    if (result_runs_read(path, true, out, NULL) != 0) {
+        *out = (struct result_runs){0};
+    }
 }
 
 static void add_number_or_null(struct json *array, double value)
@@ -385,6 +410,58 @@ static void add_histogram(struct json *charts, struct latency *ops, size_t count
     }
 }
 
+/* p50 and p99 of each second of the first run that has them; the objective as a line. */
+static void print_windows(struct buf *out, struct json *charts, const struct result_runs *runs,
+                          const char *operation, const struct section_side *side)
+{
+    const struct json *windows = NULL;
+    for (size_t i = 0; i < runs->count && windows == NULL; i++) {
+        windows = json_get(json_get(runs->lines[i], "win"), operation);
+    }
+    if (json_count(windows) < 2) {
+        return;
+    }
+    char path[1100];
+    snprintf(path, sizeof path, "%s/scenario.json", side->dir);
+    struct json *scenario = json_parse_file(path, FILE_BYTES_MAX, NULL);
+    double limit_ns = (double)NAN;
+    for (const struct json *c = json_first(json_get(scenario, "slo")); c != NULL;
+         c = json_next(c)) {
+        double limit_ms;
+        if (sscanf(json_string(c, ""), "claim.p99_ms <= %lf", &limit_ms) == 1 &&
+            strcmp(operation, "claim") == 0) {
+            limit_ns = limit_ms * 1e6;
+        }
+    }
+    json_free(scenario);
+    struct json *chart = new_chart(charts, "count", "second of the run", "ns", "latency", true);
+    struct json *xs = json_add_array(chart, "xs");
+    struct json *series = json_add_array(chart, "series");
+    static const char *const names[] = {"p50", "p99", "objective"};
+    for (int s = 0; s < 3; s++) {
+        if (s == 2 && isnan(limit_ns)) {
+            break;
+        }
+        struct json *line = json_new_object();
+        char label[96];
+        snprintf(label, sizeof label, "%.40s %s", operation, names[s]);
+        json_add_string(line, "label", label);
+        struct json *ys = json_add_array(line, "ys");
+        double second = 0;
+        for (const struct json *w = json_first(windows); w != NULL; w = json_next(w)) {
+            const struct json *p50 = json_first(w);
+            const struct json *p99 = p50 != NULL ? json_next(p50) : NULL;
+            double value = s == 2 ? limit_ns : json_number(s == 0 ? p50 : p99, (double)NAN);
+            add_number_or_null(ys, value > 0 ? value : (double)NAN);
+            if (s == 0) {
+                json_append(xs, json_new_number(++second));
+            }
+        }
+        json_append(series, line);
+    }
+    print_chart_box(out, charts, "Latency by second, from the intended start");
+}
+
 #define OPERATIONS_MAX 8
 
 static void print_latency(struct buf *out, struct json *charts, const struct section_side *a,
@@ -392,24 +469,32 @@ static void print_latency(struct buf *out, struct json *charts, const struct sec
 {
     struct latency ops[OPERATIONS_MAX] = {0};
     size_t count = 0;
-    for (const struct json *c = json_first(json_get(a->summary, "hdr_merged"));
-         c != NULL && count < OPERATIONS_MAX; c = json_next(c)) {
+    struct result_runs runs[2] = {{0}, {0}};
+    read_runs(a, &runs[0]);
+    if (b != NULL) {
+        read_runs(b, &runs[1]);
+    }
+    const struct json *first = NULL;
+    for (size_t i = 0; i < runs[0].count && first == NULL; i++) {
+        first = json_first(json_get(runs[0].lines[i], "hdr"));
+    }
+    for (const struct json *c = first; c != NULL && count < OPERATIONS_MAX; c = json_next(c)) {
         struct latency *op = &ops[count];
         op->operation = json_key(c);
-        op->has[0] = decode_hist(a, op->operation, &op->hist[0]);
-        op->has[1] = b != NULL && decode_hist(b, op->operation, &op->hist[1]);
+        op->has[0] = merge_hists(&runs[0], op->operation, &op->hist[0]);
+        op->has[1] = merge_hists(&runs[1], op->operation, &op->hist[1]);
         count += op->has[0] || op->has[1];
     }
-    if (count == 0) {
-        return;
+    if (count > 0) {
+        html_raw(out, "<details%s><summary>Latency</summary>\n", open ? " open" : "");
+        add_spectrum(charts, ops, count, b != NULL);
+        print_chart_box(out, charts, "Percentile spectrum");
+        print_quantiles(out, ops, count, b != NULL);
+        add_histogram(charts, ops, count, b != NULL);
+        print_chart_box(out, charts, "Histogram");
+        print_windows(out, charts, &runs[b != NULL], "claim", b != NULL ? b : a);
+        html_raw(out, "</details>\n");
     }
-    html_raw(out, "<details%s><summary>Latency</summary>\n", open ? " open" : "");
-    add_spectrum(charts, ops, count, b != NULL);
-    print_chart_box(out, charts, "Percentile spectrum");
-    print_quantiles(out, ops, count, b != NULL);
-    add_histogram(charts, ops, count, b != NULL);
-    print_chart_box(out, charts, "Histogram");
-    html_raw(out, "</details>\n");
     for (size_t i = 0; i < count; i++) {
         for (int s = 0; s < 2; s++) {
             if (ops[i].has[s]) {
@@ -417,6 +502,8 @@ static void print_latency(struct buf *out, struct json *charts, const struct sec
             }
         }
     }
+    result_runs_free(&runs[0]);
+    result_runs_free(&runs[1]);
 }
 
 /* ---- where it goes ---- */
@@ -568,9 +655,8 @@ static void print_functions(struct buf *out, const struct profile_table *table,
         }
         html_raw(out, "<td class=\"text code\">");
         const char *file = row->text[FUNCTION_FILE];
-        html_text(out, file != NULL && file[0] != '\0' && strcmp(file, "-") != 0
-                           ? file
-                           : row->text[FUNCTION_OBJECT]);
+        bool known = file != NULL && file[0] != '\0' && strcmp(file, "???") != 0;
+        html_text(out, known ? file : row->text[FUNCTION_OBJECT]);
         html_raw(out, "</td></tr>\n");
     }
     html_raw(out, "</tbody></table></div>\n");

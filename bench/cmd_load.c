@@ -1,0 +1,708 @@
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/args.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "cmd.h"
+#include "digest.h"
+#include "env.h"
+#include "fields.h"
+#include "load/screen.h"
+#include "load/spec.h"
+#include "noise.h"
+#include "programs.h"
+#include "result.h"
+#include "scenario.h"
+#include "service.h"
+#include "summary.h"
+
+static const char help[] =
+    "codeq-bench load drives the HTTP service as a scenario says and judges its objectives.\n"
+    "\n"
+    "usage: codeq-bench load [OPTION...] SCENARIO...\n\n"
+    "SCENARIO is an id from scenarios/ (load-*) or a file. A private Redis and codeqd are started\n"
+    "for each run, unless --target names a deployment. Latency runs from the intended start.\n\n"
+    "how much is offered\n"
+    "  --short              the scenario's short form: seconds instead of minutes\n"
+    "  --duration TIME      arrivals end after that (250ms, 10s, 5m)\n"
+    "  --rate-scale X       arrival rates times X\n"
+    "  --runs N             process runs, 1..100 (default 1)\n"
+    "what is driven\n"
+    "  --codeqd PATH        that service (default: the codeqd beside this program)\n"
+    "  --target URL         a service that runs already: http://host:port\n"
+    "  --producer-token T   of the target (default dev-token)\n"
+    "  --worker-token T     of the target (default dev-token)\n"
+    "  --pinned             service and Redis share one core, the generator has another\n"
+    "where\n"
+    "  --out DIR            result sets go there (default: results/ of the checkout)\n"
+    "  --scenarios DIR      find scenarios there (default: scenarios/ of the checkout)\n"
+    "  --no-result          write no result set\n"
+    "what is shown\n"
+    "  --json               one JSON object on stdout\n"
+    "  --help               this text\n\n"
+    "exit codes: 0 objectives kept, 1 one missed or tasks lost or early, 2 usage or environment,\n"
+    "4 the run is void (the generator could not keep up), 130 interrupted\n\n"
+    "examples:\n"
+    "  codeq-bench load load-sustained --short\n"
+    "  codeq-bench load load-burst-drain\n"
+    "  codeq-bench load load-sustained --duration 30s --rate-scale 4 --pinned\n"
+    "  codeq-bench load load-mixed-priorities --target http://127.0.0.1:8080\n";
+
+struct load_options {
+    bool brief, json, pinned, no_result;
+    int64_t duration_ns; /* 0: as the scenario says */
+    double rate_scale;
+    int64_t runs;
+    const char *codeqd, *target, *producer_token, *worker_token, *out, *scenarios_dir;
+};
+
+/* A scenario of roles, with what of it belongs to the lab rather than to the load. */
+struct plan {
+    char *text;
+    char sha256[DIGEST_BYTES];
+    char redis_sha256[DIGEST_BYTES];
+    char id[SCENARIO_ID_BYTES];
+    char title[160];
+    int64_t rev;
+    struct json *json;
+    const char *redis_config[SCENARIO_REDIS_ARGS_MAX + 1];
+    struct load_scenario *load;
+};
+
+static void plan_free(struct plan *plan)
+{
+    free(plan->text);
+    json_free(plan->json);
+    load_scenario_free(plan->load);
+}
+
+static int read_redis(struct plan *plan, const struct json *redis, struct err *err)
+{
+    struct fields f;
+    fields_begin(&f, redis, "redis", err);
+    size_t n = 0;
+    char joined[2048] = "";
+    for (const struct json *c = json_first(fields_object(&f, "config")); c != NULL;
+         c = json_next(c)) {
+        if (json_string(c, NULL) == NULL || strncmp(json_key(c), "--", 2) != 0 ||
+            n + 2 > SCENARIO_REDIS_ARGS_MAX) {
+            fields_fail(&f, "config", "has '%.60s': give \"--option\": \"value\"", json_key(c));
+            break;
+        }
+        plan->redis_config[n++] = json_key(c);
+        plan->redis_config[n++] = json_string(c, "");
+        size_t at = strlen(joined);
+        snprintf(joined + at, sizeof joined - at, "%s %s\n", json_key(c), json_string(c, ""));
+    }
+    digest_bytes(joined, strlen(joined), plan->redis_sha256);
+    return fields_end(&f);
+}
+
+static int plan_read(struct plan *plan, const char *path, const struct load_options *o,
+                     struct err *err)
+{
+    static const char *const schemas[] = {SCENARIO_SCHEMA, NULL};
+    *plan = (struct plan){0};
+    size_t bytes = 0;
+    int code = result_read_file(path, &plan->text, &bytes, err);
+    if (code != 0) {
+        return code;
+    }
+    digest_bytes(plan->text, bytes, plan->sha256);
+    digest_bytes("", 0, plan->redis_sha256);
+    plan->json = json_parse(plan->text, bytes, err);
+    if (plan->json == NULL) {
+        return err_prefix(err, -EINVAL, "scenario '%s'", path);
+    }
+    struct fields f;
+    fields_begin(&f, plan->json, "", err);
+    fields_require(&f, "schema");
+    fields_choice(&f, "schema", schemas, 0);
+    fields_require(&f, "id");
+    snprintf(plan->id, sizeof plan->id, "%s", fields_string(&f, "id", sizeof plan->id, ""));
+    if (plan->id[0] == '\0' ||
+        plan->id[strspn(plan->id, "abcdefghijklmnopqrstuvwxyz0123456789-")] != '\0') {
+        fields_fail(&f, "id", "give lower-case letters, digits and '-'");
+    }
+    plan->rev = fields_int(&f, "rev", 1, 1000000, 1);
+    snprintf(plan->title, sizeof plan->title, "%s",
+             fields_string(&f, "title", sizeof plan->title, ""));
+    const struct json *redis = fields_object(&f, "redis");
+    const struct json *brief = fields_object(&f, "short");
+    static const char *const of_the_load[] = {"seed",  "duration_ms", "drain_ms", "tenants",
+                                              "roles", "slo",         "faults",   NULL};
+    for (int i = 0; of_the_load[i] != NULL; i++) {
+        fields_any(&f, of_the_load[i]);
+    }
+    code = fields_end(&f);
+    double duration_scale = 1;
+    double rate_scale = o->rate_scale;
+    if (code == 0 && brief != NULL) {
+        struct fields s;
+        fields_begin(&s, brief, "short", err);
+        double duration = fields_number(&s, "duration_scale", 1e-4, 1, 1);
+        double rate = fields_number(&s, "rate_scale", 1e-3, 1e3, 1);
+        code = fields_end(&s);
+        if (o->brief) {
+            duration_scale = duration;
+            rate_scale *= rate;
+        }
+    }
+    if (code == 0 && o->duration_ns > 0) {
+        int64_t whole_ms = json_int(json_get(plan->json, "duration_ms"), 1);
+        duration_scale = (double)o->duration_ns / ((double)whole_ms * (double)NS_PER_MS);
+    }
+    if (code == 0 && redis != NULL) {
+        code = read_redis(plan, redis, err);
+    }
+    if (code == 0) {
+        plan->load = load_scenario_parse(plan->json, duration_scale, rate_scale, err);
+        code = plan->load == NULL ? -EINVAL : 0;
+    }
+    return code == 0 ? 0 : err_prefix(err, code, "scenario '%s'", path);
+}
+
+/* ---- one run ---- */
+
+struct run {
+    struct load_result result;
+    struct noise noise;
+    char noise_words[256];
+    int64_t codeqd_cpu_us, redis_cpu_us, codeqd_rss_kb; /* -1: not known */
+    int codeqd_exit;
+};
+
+static volatile sig_atomic_t stop_requested;
+
+static void draw(void *arg, const struct load_progress *progress)
+{
+    if (cmd_stopped()) {
+        stop_requested = 1;
+    }
+    load_screen_draw(arg, progress);
+}
+
+static int choose_core(int from_end)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) {
+        return -1;
+    }
+    for (int i = CPU_SETSIZE - 1; i >= 0; i--) {
+        if (CPU_ISSET(i, &set) && from_end-- == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int run_once(const struct plan *plan, const struct load_options *o, struct run *run,
+                    struct err *err)
+{
+    struct load_spec *spec = &plan->load->spec;
+    struct service service = {0};
+    char codeqd[RESULT_PATH_MAX] = "";
+    int code = 0;
+    if (o->target != NULL) {
+        code = http_target_parse(&spec->target, o->target, err);
+        for (size_t i = 0; i < spec->tenant_count; i++) {
+            struct load_tenant *t = &spec->tenants[i];
+            snprintf(t->producer_token, sizeof t->producer_token, "%s", o->producer_token);
+            snprintf(t->worker_token, sizeof t->worker_token, "%s", o->worker_token);
+        }
+        if (code == 0 && (spec->tenant_count > 1 || plan->load->fault_count > 0)) {
+            code = err_set(err, -EINVAL,
+                           "scenario '%s' has %s: it needs a service of its own, "
+                           "not --target",
+                           plan->id, spec->tenant_count > 1 ? "several tenants" : "faults");
+        }
+    } else {
+        programs_codeqd(codeqd, sizeof codeqd);
+        if (o->codeqd != NULL) {
+            snprintf(codeqd, sizeof codeqd, "%s", o->codeqd);
+        }
+        if (codeqd[0] == '\0') {
+            return err_set(err, -ENOENT,
+                           "codeqd: not beside this program: build it, or give "
+                           "--codeqd or --target");
+        }
+        struct service_options options = {
+            .codeqd = codeqd,
+            .redis_config = plan->redis_config,
+            .cpu = o->pinned ? choose_core(0) : -1,
+            .tenant_count = spec->tenant_count,
+        };
+        code = service_start(&service, &options, spec, err);
+        if (code == 0) {
+            service_plan_faults(&service, plan->load);
+        }
+    }
+    if (code != 0) {
+        return code;
+    }
+    if (o->pinned) {
+        int core = choose_core(1);
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        if (core >= 0) {
+            CPU_SET(core, &set);
+            sched_setaffinity(0, sizeof set, &set);
+        }
+    }
+    struct load_screen screen;
+    bool terminal = isatty(STDERR_FILENO) != 0;
+    load_screen_init(&screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL, plan->id);
+    struct noise_sample before, after;
+    int64_t cpu[2] = {process_cpu_us(service.codeqd.pid), process_cpu_us(service.redis.child.pid)};
+    noise_take(&before);
+    stop_requested = cmd_stopped();
+    code = load_run(spec, &stop_requested, draw, &screen, &run->result, err);
+    noise_take(&after);
+    load_screen_erase(&screen);
+    if (code == 0) {
+        int64_t now[2] = {process_cpu_us(service.codeqd.pid),
+                          process_cpu_us(service.redis.child.pid)};
+        /* A Redis that was restarted begins at 0: its earlier use is not known. */
+        run->codeqd_cpu_us = cpu[0] >= 0 && now[0] >= cpu[0] ? now[0] - cpu[0] : -1;
+        run->redis_cpu_us = cpu[1] >= 0 && now[1] >= cpu[1] ? now[1] - cpu[1] : -1;
+        run->codeqd_rss_kb = process_rss_kb(service.codeqd.pid);
+        noise_between(&before, &after, &run->noise);
+        double seconds = (double)(after.at_ns - before.at_ns) / (double)NS_PER_SEC;
+        double own_us = fmax(0, (double)run->codeqd_cpu_us) + fmax(0, (double)run->redis_cpu_us);
+        double own = (own_us / 1e6 / seconds + run->result.cpu_ratio) / fmax(1, before.cores);
+        noise_words(&run->noise, own, run->noise_words, sizeof run->noise_words);
+        if (service.fault_error.text[0] != '\0') {
+            code = err_set(err, -EIO, "fault: %s", service.fault_error.text);
+            load_result_fini(&run->result);
+        }
+    }
+    if (o->target == NULL) {
+        run->codeqd_exit = service_stop(&service);
+    }
+    return code;
+}
+
+/* ---- what is kept ---- */
+
+static void add_hist(struct json *hdr, const char *name, const struct hist *hist)
+{
+    if (hist_count(hist) == 0) {
+        return;
+    }
+    struct json *h = json_add_object(hdr, name);
+    json_add_string(h, "enc", "HDR-V2");
+    json_add_int(h, "lo", hist->config.lowest_ns);
+    json_add_int(h, "hi", hist->config.highest_ns);
+    json_add_int(h, "sig", hist->config.digits);
+    json_add_int(h, "n", hist_count(hist));
+    json_add_int(h, "clamped", hist_clamped(hist));
+    char *text = hist_encode(hist);
+    json_add_string(h, "b64", text != NULL ? text : "");
+    free(text);
+}
+
+static void add_windows(struct json *line, const struct load_result *r)
+{
+    struct json *windows = json_add_object(line, "win");
+    for (int e = 0; e < LOAD_ENDPOINTS; e++) {
+        const struct load_endpoint_result *endpoint = &r->endpoints[e];
+        if (endpoint->completed == 0) {
+            continue;
+        }
+        size_t last = r->window_count;
+        while (last > 0 && endpoint->windows[last - 1].count == 0) {
+            last--;
+        }
+        struct json *list = json_add_array(windows, load_endpoint_name((enum load_endpoint)e));
+        for (size_t i = 0; i < last; i++) {
+            const struct load_window *w = &endpoint->windows[i];
+            struct json *one = json_new_array();
+            json_append(one, json_new_number((double)w->p50_ns));
+            json_append(one, json_new_number((double)w->p99_ns));
+            json_append(one, json_new_number((double)w->count));
+            json_append(list, one);
+        }
+    }
+}
+
+/* A line of runs.ndjson, kind "timed": an operation is a finished task, or a created one where no
+ * worker takes part. Source: results/README.md. */
+static struct json *new_line(const struct plan *plan, const struct run *run, int64_t repeat,
+                             const struct load_options *o)
+{
+    const struct load_result *r = &run->result;
+    struct json *line = json_new_object();
+    char now[CLOCK_RFC3339_BYTES];
+    clock_format_rfc3339(clock_wall_ns(clock_system()), now);
+    uint64_t ops = r->finished > 0 ? r->finished : r->created;
+    uint64_t errors = 0;
+    for (int e = 0; e < LOAD_ENDPOINTS; e++) {
+        errors += r->endpoints[e].failed;
+    }
+    json_add_int(line, "v", 1);
+    json_add_int(line, "run", repeat);
+    json_add_string(line, "kind", "timed");
+    json_add_int(line, "repeat", repeat);
+    json_add_int(line, "scale", 1);
+    json_add_string(line, "t0", now);
+    json_add_int(line, "seed", (int64_t)plan->load->spec.seed);
+    json_add_int(line, "ops", (int64_t)(ops > 0 ? ops : 1));
+    json_add_int(line, "errors", (int64_t)errors);
+    bool open = false;
+    for (size_t i = 0; i < plan->load->spec.role_count; i++) {
+        open = open || plan->load->spec.roles[i].open;
+    }
+    json_add_string(line, "mode", open ? "open" : "closed");
+    json_add_string(line, "placement", o->pinned ? "two-cores" : "free");
+    json_add_int(line, "dur_ns", r->elapsed_ns);
+    json_add_number(line, "rate", round((double)ops / ((double)r->elapsed_ns / 1e9)));
+    json_add_int(line, "cpu_us", run->codeqd_cpu_us > 0 ? run->codeqd_cpu_us : 0);
+    json_add_int(line, "redis_cpu_us", run->redis_cpu_us > 0 ? run->redis_cpu_us : 0);
+    json_add_int(line, "rss_kb", run->codeqd_rss_kb);
+    json_add_number(line, "steal_ratio", round(run->noise.steal_ratio * 1e4) / 1e4);
+    json_add_number(line, "ctxsw_per_sec", round(run->noise.context_switches_per_sec));
+    json_add_string(line, "noise", run->noise_words);
+    json_add_int(line, "lag_p99_ns", hist_quantile_ns(&r->send_lag, 0.99));
+    json_add_number(line, "generator_cpu_ratio", round(r->cpu_ratio * 1e4) / 1e4);
+    if (r->void_reason[0] != '\0') {
+        json_add_string(line, "void", r->void_reason);
+    } else {
+        json_add_null(line, "void");
+    }
+    struct slo_figure figures[LOAD_FIGURES_MAX];
+    size_t count = load_figures(r, figures, LOAD_FIGURES_MAX);
+    struct json *kept = json_add_object(line, "figures");
+    for (size_t i = 0; i < count; i++) {
+        if (!isnan(figures[i].value)) {
+            json_add_number(kept, figures[i].name, figures[i].value);
+        }
+    }
+    struct json *statuses = json_add_object(line, "statuses");
+    for (int s = 0; s < 600; s++) {
+        if (r->statuses[s] > 0) {
+            char key[8];
+            snprintf(key, sizeof key, "%d", s);
+            json_add_int(statuses, key, (int64_t)r->statuses[s]);
+        }
+    }
+    struct json *hdr = json_add_object(line, "hdr");
+    add_hist(hdr, "create", &r->endpoints[LOAD_CREATE].latency);
+    add_hist(hdr, "claim", &r->endpoints[LOAD_CLAIM].latency);
+    add_hist(hdr, "complete", &r->endpoints[LOAD_RESULT].latency);
+    add_windows(line, r);
+    return line;
+}
+
+static int write_set(const struct plan *plan, struct json *const *lines, size_t count,
+                     const struct load_options *o, const char *codeqd_version, char *out_dir,
+                     size_t out_bytes, struct err *err)
+{
+    struct result_commit commit;
+    result_commit_read(".", &commit);
+    struct env env;
+    env_collect(&env, "", NULL);
+    env_set(&env, "program", codeqd_version);
+    char env8[ENV_ID_BYTES], folder[96], set_dir[RESULT_PATH_MAX], dir[RESULT_PATH_MAX + 128];
+    env_id(&env, env8);
+    result_commit_folder(&commit, folder, sizeof folder);
+    snprintf(set_dir, sizeof set_dir, "%.700s%s/%s/%s", o->out != NULL ? o->out : commit.root,
+             o->out != NULL ? "" : "/results", folder, env8);
+    snprintf(out_dir, out_bytes, "%s", set_dir);
+    snprintf(dir, sizeof dir, "%s/%s", set_dir, plan->id);
+    struct summary_header header = {
+        .scenario_id = plan->id,
+        .scenario_rev = plan->rev,
+        .scenario_sha256 = plan->sha256,
+        .redis_config_sha256 = plan->redis_sha256,
+        .operation = "cycle",
+        .batch = 1,
+        .placement = o->pinned ? "two-cores" : "free",
+    };
+    char *summary = summary_derive(&header, lines, count, err);
+    if (summary == NULL) {
+        return -EINVAL;
+    }
+    int code = result_make_dirs(dir, err);
+    char path[RESULT_PATH_MAX + 256];
+    if (code == 0) {
+        char *text = env_print(&env);
+        snprintf(path, sizeof path, "%s/env.json", set_dir);
+        code = result_write_file(path, text, strlen(text), err);
+        free(text);
+    }
+    if (code == 0) {
+        snprintf(path, sizeof path, "%s/scenario.json", dir);
+        code = result_write_file(path, plan->text, strlen(plan->text), err);
+    }
+    snprintf(path, sizeof path, "%s/runs.ndjson", dir);
+    unlink(path); /* a new measurement replaces the old one whole */
+    for (size_t i = 0; i < count && code == 0; i++) {
+        char *text = json_print(lines[i]);
+        code = result_append_run(path, json_parse(text, strlen(text), NULL), err);
+        free(text);
+    }
+    if (code == 0) {
+        snprintf(path, sizeof path, "%s/summary.json", dir);
+        code = result_write_file(path, summary, strlen(summary), err);
+    }
+    if (code == 0) {
+        code = result_write_manifest(set_dir, &commit, env8, err);
+    }
+    free(summary);
+    return code;
+}
+
+/* ---- judgement and the screen ---- */
+
+static int judge(const struct plan *plan, const struct run *run, FILE *out, struct json *list,
+                 struct err *err)
+{
+    struct slo_figure figures[LOAD_FIGURES_MAX];
+    size_t count = load_figures(&run->result, figures, LOAD_FIGURES_MAX);
+    int exit_code = CMD_OK;
+    for (size_t i = 0; i < plan->load->slo_count; i++) {
+        const struct slo *slo = &plan->load->slos[i];
+        const struct slo_figure *figure = NULL;
+        int code = slo_find(slo, figures, count, &figure, err);
+        if (code != 0) {
+            return code;
+        }
+        enum slo_verdict verdict = slo_check(slo, figure);
+        static const char *const words[] = {"pass", "FAIL", "not measured"};
+        if (out != NULL) {
+            fprintf(out, "  %-12s %s %s %g", words[verdict], slo->name,
+                    slo_compare_text(slo->compare), slo->limit);
+            if (verdict != SLO_UNKNOWN) {
+                fprintf(out, "  (%.6g)", figure->value);
+            }
+            fputs("\n", out);
+        }
+        struct json *one = json_new_object();
+        json_add_string(one, "objective", slo->name);
+        json_add_string(one, "compare", slo_compare_text(slo->compare));
+        json_add_number(one, "limit", slo->limit);
+        json_add_string(one, "verdict", words[verdict]);
+        json_append(list, one);
+        if (verdict == SLO_FAIL) {
+            exit_code = CMD_WORSE;
+        }
+    }
+    if (run->result.lost > 0 || run->result.early > 0) {
+        exit_code = CMD_WORSE;
+    }
+    return run->result.void_reason[0] != '\0' ? CMD_INCONCLUSIVE : exit_code;
+}
+
+static void print_run(const struct plan *plan, const struct run *run)
+{
+    const struct load_result *r = &run->result;
+    printf("%s: %s\n", plan->id, plan->title);
+    load_print_table(stdout, r);
+    double ops = (double)(r->finished > 0 ? r->finished : r->created);
+    if (run->codeqd_cpu_us >= 0 && ops > 0) {
+        printf("  codeqd    %.1f us of CPU a task, %.1f MiB resident",
+               (double)run->codeqd_cpu_us / ops, (double)run->codeqd_rss_kb / 1024);
+        if (run->redis_cpu_us >= 0) {
+            printf("; Redis %.1f us a task", (double)run->redis_cpu_us / ops);
+        }
+        fputs("\n", stdout);
+    }
+    printf("  noise     %s\n", run->noise_words);
+}
+
+static void codeqd_version(const struct load_options *o, char *out, size_t bytes)
+{
+    char path[RESULT_PATH_MAX];
+    programs_codeqd(path, sizeof path);
+    const char *const argv[] = {o->codeqd != NULL ? o->codeqd : path, "--version", NULL};
+    out[0] = '\0';
+    if (o->target == NULL) {
+        env_program_line(argv, out, bytes);
+    } else {
+        snprintf(out, bytes, "target");
+    }
+}
+
+static int load_scenario(const char *path, const struct load_options *o, struct json *list,
+                         struct err *err)
+{
+    struct plan plan;
+    struct json *lines[100] = {NULL};
+    size_t count = 0;
+    int worst = CMD_OK;
+    int code = plan_read(&plan, path, o, err);
+    struct json *report = json_new_object();
+    json_add_string(report, "scenario", plan.id);
+    struct json *runs = json_add_array(report, "runs");
+    for (int64_t i = 0; i < o->runs && code == 0; i++) {
+        struct run run = {0};
+        code = run_once(&plan, o, &run, err);
+        if (code != 0) {
+            break;
+        }
+        lines[count] = new_line(&plan, &run, i, o);
+        struct json *one = json_new_object();
+        if (!o->json) {
+            print_run(&plan, &run);
+        }
+        int exit_code =
+            judge(&plan, &run, o->json ? NULL : stdout, json_add_array(one, "slo"), err);
+        fflush(stdout);
+        char *text = json_print(lines[count]);
+        json_put(one, "run", json_parse(text, strlen(text), NULL));
+        free(text);
+        json_append(runs, one);
+        count++;
+        load_result_fini(&run.result);
+        if (exit_code < 0) {
+            code = exit_code;
+        } else if (exit_code > worst) {
+            worst = exit_code;
+        }
+    }
+    if (code == 0 && !o->no_result && worst != CMD_INCONCLUSIVE) {
+        char version[128], set_dir[RESULT_PATH_MAX];
+        codeqd_version(o, version, sizeof version);
+        code = write_set(&plan, lines, count, o, version, set_dir, sizeof set_dir, err);
+        if (code == 0 && !o->json) {
+            printf("  set       %s\n", set_dir);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        json_free(lines[i]);
+    }
+    json_append(list, report);
+    plan_free(&plan);
+    return code != 0 ? code : worst;
+}
+
+static int parse(int argc, char **argv, struct load_options *o)
+{
+    static const struct option options[] = {
+        {"short", no_argument, NULL, 's'},
+        {"duration", required_argument, NULL, 'd'},
+        {"rate-scale", required_argument, NULL, 'x'},
+        {"runs", required_argument, NULL, 'n'},
+        {"codeqd", required_argument, NULL, 'c'},
+        {"target", required_argument, NULL, 't'},
+        {"producer-token", required_argument, NULL, 'P'},
+        {"worker-token", required_argument, NULL, 'W'},
+        {"pinned", no_argument, NULL, 'p'},
+        {"out", required_argument, NULL, 'o'},
+        {"scenarios", required_argument, NULL, 'S'},
+        {"no-result", no_argument, NULL, 'N'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    struct err err = {""};
+    int c;
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        int code = 0;
+        switch (c) {
+        case 's':
+            o->brief = true;
+            break;
+        case 'd':
+            code = args_duration_ns(optarg, &o->duration_ns, &err);
+            break;
+        case 'x':
+            code = args_double(optarg, 1e-3, 1e3, &o->rate_scale, &err);
+            break;
+        case 'n':
+            code = args_int(optarg, 1, 100, &o->runs, &err);
+            break;
+        case 'c':
+            o->codeqd = optarg;
+            break;
+        case 't':
+            o->target = optarg;
+            break;
+        case 'P':
+            o->producer_token = optarg;
+            break;
+        case 'W':
+            o->worker_token = optarg;
+            break;
+        case 'p':
+            o->pinned = true;
+            break;
+        case 'o':
+            o->out = optarg;
+            break;
+        case 'S':
+            o->scenarios_dir = optarg;
+            break;
+        case 'N':
+            o->no_result = true;
+            break;
+        case 'j':
+            o->json = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            exit(CMD_OK);
+        default:
+            return CMD_USAGE;
+        }
+        if (code != 0) {
+            return cmd_fail(CMD_USAGE, &err);
+        }
+    }
+    if (optind == argc) {
+        err_set(&err, 0,
+                "load: no scenario: name one of scenarios/load-*.json, as in "
+                "'codeq-bench load load-sustained --short'");
+        return cmd_fail(CMD_USAGE, &err);
+    }
+    return CMD_OK;
+}
+
+int cmd_load(int argc, char **argv)
+{
+    struct load_options o = {
+        .rate_scale = 1, .runs = 1, .producer_token = "dev-token", .worker_token = "dev-token"};
+    int exit_code = parse(argc, argv, &o);
+    if (exit_code != CMD_OK) {
+        return exit_code;
+    }
+    struct result_commit commit;
+    char dir[RESULT_PATH_MAX + 32];
+    result_commit_read(".", &commit);
+    programs_scenarios(commit.root, dir, sizeof dir);
+    struct json *root = json_new_object();
+    json_add_string(root, "schema", "codeq-lab.load/1");
+    struct json *list = json_add_array(root, "scenarios");
+    struct err err = {""};
+    for (int i = optind; i < argc; i++) {
+        char path[RESULT_PATH_MAX + 128];
+        bool is_file = strchr(argv[i], '/') != NULL || strstr(argv[i], ".json") != NULL;
+        if (is_file) {
+            snprintf(path, sizeof path, "%s", argv[i]);
+        } else {
+            snprintf(path, sizeof path, "%s/%s.json",
+                     o.scenarios_dir != NULL ? o.scenarios_dir : dir, argv[i]);
+        }
+        int code = load_scenario(path, &o, list, &err);
+        if (code < 0) {
+            exit_code = cmd_fail(code == -EINTR ? CMD_INTERRUPTED : CMD_USAGE, &err);
+            break;
+        }
+        exit_code = code > exit_code ? code : exit_code;
+    }
+    if (o.json && exit_code != CMD_USAGE && exit_code != CMD_INTERRUPTED) {
+        char *text = json_print_pretty(root);
+        fputs(text, stdout);
+        free(text);
+    }
+    json_free(root);
+    return exit_code;
+}
