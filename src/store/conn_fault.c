@@ -105,8 +105,7 @@ static void serve(struct conn_fault *fault, int client)
         if (fault_now && kind == CONN_FAULT_BEFORE) {
             break;
         }
-        on = send_all(server, raw.data, raw.bytes) &&
-             read_value(fault, server, &from_server, &raw);
+        on = send_all(server, raw.data, raw.bytes) && read_value(fault, server, &from_server, &raw);
         if (fault_now) {
             if (kind == CONN_FAULT_PARTIAL) {
                 send_all(client, raw.data, raw.bytes / 2);

@@ -1,6 +1,6 @@
-/* Tests only: a Redis that fails at the n-th command. A proxy in a thread of its own between a store
- * and a real Redis, one connection at a time, one command at a time; the store cannot tell it from
- * a broken network. Commands are counted over all connections since conn_fault_arm. */
+/* Tests only: a Redis that fails at the n-th command. A proxy in a thread of its own between a
+ * store and a real Redis, one connection at a time, one command at a time; the store cannot tell it
+ * from a broken network. Commands are counted over all connections since conn_fault_arm. */
 #pragma once
 
 #include <pthread.h>
@@ -8,14 +8,14 @@
 #include <stdbool.h>
 
 enum conn_fault_kind {
-    CONN_FAULT_BEFORE,  /* close without passing the command on */
-    CONN_FAULT_AFTER,   /* pass it on, wait for Redis's reply, close without passing that back */
+    CONN_FAULT_BEFORE, /* close without passing the command on */
+    CONN_FAULT_AFTER, /* pass it on, wait for Redis's reply, close without passing that back */
     CONN_FAULT_PARTIAL, /* as AFTER, but half of the reply gets through */
-    CONN_FAULT_SILENT,  /* pass it on and never answer, until the client closes */
+    CONN_FAULT_SILENT, /* pass it on and never answer, until the client closes */
 };
 
 struct conn_fault {
-    char path[128];     /* where the proxy listens */
+    char path[128]; /* where the proxy listens */
     char upstream[128]; /* Redis's socket */
     int listener;
     pthread_t thread;

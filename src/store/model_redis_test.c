@@ -721,7 +721,7 @@ static void each_broken_script_is_caught(void **state)
 
 static int start(void **state)
 {
-    struct fixture *f = malloc(sizeof *f);
+    struct fixture *f = calloc(1, sizeof *f);
     fixture_start(f);
     *state = f;
     return 0;

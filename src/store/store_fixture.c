@@ -28,7 +28,9 @@ struct store *fixture_open(struct fixture *fixture, uint64_t seed)
 
 void fixture_start(struct fixture *fixture)
 {
+    struct redis_server_options server_options = fixture->server_options;
     memset(fixture, 0, sizeof *fixture);
+    fixture->server_options = server_options;
     fixture->server_options.cpu = -1;
     if (redis_server_start(&fixture->server, &fixture->server_options, &fixture->err) != 0) {
         fail_msg("%s", fixture->err.text);

@@ -25,7 +25,8 @@ struct fixture {
     size_t script_set_count;
 };
 
-/* A server, and a store on it with one queue "work" of tenant "acme". */
+/* A server, and a store on it with one queue "work" of tenant "acme". Give it zeroed but for
+ * server_options.config. */
 void fixture_start(struct fixture *fixture);
 void fixture_stop(struct fixture *fixture);
 

@@ -15,7 +15,7 @@
 
 static int group_start(void **state)
 {
-    struct fixture *f = malloc(sizeof *f);
+    struct fixture *f = calloc(1, sizeof *f);
     fixture_start(f);
     *state = f;
     return 0;
