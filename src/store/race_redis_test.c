@@ -18,9 +18,9 @@
 /* What the clients know together, outside Redis. A task's number is its body. */
 struct shared {
     atomic_int created[TASKS];
-    atomic_int holder[TASKS];          /* client + 1 that believes to hold the lease; 0: none */
-    atomic_int completed[TASKS];       /* accepted completions */
-    atomic_int overlaps;               /* a delivery while another's lease was surely held */
+    atomic_int holder[TASKS]; /* client + 1 that believes to hold the lease; 0: none */
+    atomic_int completed[TASKS]; /* accepted completions */
+    atomic_int overlaps; /* a delivery while another's lease was surely held */
     _Atomic int64_t held_until[TASKS]; /* deadline of the lease that holder has */
     atomic_int finished;
 };
