@@ -16,6 +16,7 @@
 #include "base/redis_server.h"
 #include "service/config.h"
 #include "service/server.h"
+#include "service/waiters.h"
 
 extern char **environ;
 
@@ -162,8 +163,10 @@ static int run(const struct config *config)
     struct thread threads[CONFIG_THREADS_MAX] = {0};
     int exit_code = 2;
     int64_t started = 0;
+    struct service_shared *shared = service_shared_new((unsigned)config->threads);
 
     if (config->development_tokens && !config_listen_is_loopback(config->listen)) {
+        service_shared_free(shared);
         return fail("listen: development tokens are only for a loopback address: give "
                     "--producer-auth-provider and --worker-auth-provider, or listen on 127.0.0.1");
     }
@@ -188,8 +191,11 @@ static int run(const struct config *config)
             fail(err.text);
             goto out;
         }
-        struct server_options options = {
-            .config = config, .redis_url = url, .listen_fd = fd, .thread = (unsigned)i};
+        struct server_options options = {.config = config,
+                                         .redis_url = url,
+                                         .shared = shared,
+                                         .listen_fd = fd,
+                                         .thread = (unsigned)i};
         threads[i].server = server_new(&options, &err);
         if (threads[i].server == NULL) {
             close(fd);
@@ -224,6 +230,7 @@ out:
     for (int64_t i = 0; i < config->threads; i++) {
         server_free(threads[i].server);
     }
+    service_shared_free(shared);
     redis_server_stop(&redis);
     if (exit_code == 0) {
         log_event(LOG_LEVEL_INFO, "stopped", NULL);

@@ -8,7 +8,9 @@
 #include "base/log.h"
 #include "service/body.h"
 #include "service/gather.h"
+#include "service/metrics.h"
 #include "service/queues.h"
+#include "service/reaper.h"
 #include "service/service.h"
 #include "service/task_json.h"
 #include "service/waiters.h"
@@ -364,6 +366,13 @@ static void on_created(void *arg, size_t index, const struct gather_result *resu
     struct queue *queue = item->queue;
     struct service *service = request->service;
     bool delayed = created->delayed;
+    metrics_count_command(service->metrics, METRICS_CREATED, queue->metrics_slot, 1);
+    if (delayed) {
+        struct store_queue at = queue_of(request, &created->id);
+        reaper_due(service->reaper, &at,
+                   item->create.run_at_ms != 0 ? item->create.run_at_ms
+                                               : created->created_ms + item->create.delay_ms);
+    }
     struct task_view view = {
         .id = created->id,
         .body = item->create.body,
@@ -507,6 +516,7 @@ struct claim {
     int64_t wait_until_ns; /* 0: does not wait */
     bool parked;
     bool timer_on;
+    bool entered; /* waiters_enter */
     uint64_t wakes_before; /* of all its queues, when the round began */
     struct parked park;
     ev_timer timer;
@@ -519,6 +529,10 @@ static void claim_end(struct claim *claim)
     if (claim->timer_on) {
         ev_timer_stop(claim->request->service->loop, &claim->timer);
         claim->timer_on = false;
+    }
+    if (claim->entered) {
+        waiters_leave(claim->request->service->waiters);
+        claim->entered = false;
     }
     claim->request->on_gone = NULL;
 }
@@ -612,6 +626,15 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
             request_answer_store_error(request, result->call);
         }
         return;
+    }
+    if (result->claimed_count > 0) {
+        struct task_id id = task_member_id(&result->claimed[0].member);
+        struct store_queue queue = queue_of(request, &id);
+        int64_t until_ms = result->claimed[0].lease_until_ms;
+        reaper_clock(request->service->reaper, until_ms - claim->lease_ms);
+        reaper_due(request->service->reaper, &queue, until_ms);
+        metrics_count_command(request->service->metrics, METRICS_CLAIMED,
+                              claim->queues[claim->at]->metrics_slot, result->claimed_count);
     }
     if (result->claimed_count > 0 && http_is_gone(request->http.conn)) {
         give_back(claim, result->claimed, result->claimed_count);
@@ -882,6 +905,10 @@ static void claim_start(struct request *request, bool batch)
         claim_answer_none(claim);
         goto out;
     }
+    if (claim->wait_until_ns != 0) {
+        waiters_enter(service->waiters);
+        claim->entered = true;
+    }
     claim_round(claim);
 out:
     body_close(&body);
@@ -976,9 +1003,15 @@ static void on_heartbeat(void *arg, size_t index, const struct gather_result *re
     struct item *item = arg;
     if (result->call->status != STORE_OK) {
         item_store_error(item, result->call);
-    } else if (result->returned->verdict != STORE_DONE) {
+        return;
+    }
+    if (result->returned->verdict != STORE_DONE) {
         item_refused(item, result->returned->verdict, "not-found", 403);
-    } else if (item->batch != NULL) {
+        return;
+    }
+    struct store_queue queue = queue_of(item->request, &item->id);
+    reaper_due(item->request->service->reaper, &queue, result->returned->lease_until_ms);
+    if (item->batch != NULL) {
         item_end(item, TEXT_PUT(item_begin(item, 200, 16), "true"));
     } else {
         item_end(item, TEXT_PUT(item_begin(item, 200, 16), "{\"ok\":true}"));
@@ -1092,6 +1125,10 @@ static void on_nacked(void *arg, size_t index, const struct gather_result *resul
     }
     if (!returned->dead && returned->delay_ms == 0) {
         work_arrived(item->request, &item->id);
+    } else if (!returned->dead) {
+        struct store_queue queue = queue_of(item->request, &item->id);
+        struct reaper *reaper = item->request->service->reaper;
+        reaper_due(reaper, &queue, reaper_now_ms(reaper) + returned->delay_ms);
     }
     char *at = item_begin(item, 200, 80);
     at = returned->dead ? TEXT_PUT(at, "{\"status\":\"dlq\",\"delaySeconds\":")

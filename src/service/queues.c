@@ -2,12 +2,14 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+
+#include "service/metrics.h"
 
 #define SLOTS 4096
 
 struct queues {
     struct store *store;
+    struct metrics *metrics;
     struct queue *by_name[SLOTS];
     struct queue *by_number[SLOTS];
     struct queue **all;
@@ -28,10 +30,11 @@ static void *must(void *memory)
     return memory;
 }
 
-struct queues *queues_new(struct store *store)
+struct queues *queues_new(struct store *store, struct metrics *metrics)
 {
     struct queues *queues = must(calloc(1, sizeof(*queues)));
     queues->store = store;
+    queues->metrics = metrics;
     return queues;
 }
 
@@ -109,6 +112,7 @@ struct queue *queues_get(struct queues *queues, const char *tenant, const char *
     memcpy(queue->command, command, command_bytes);
     queue->command[command_bytes] = '\0';
     queue->command_bytes = command_bytes;
+    queue->metrics_slot = metrics_command(queues->metrics, command, command_bytes);
     queue->next_by_name = *slot;
     *slot = queue;
     queues->all[queues->count++] = queue;
@@ -192,7 +196,7 @@ struct queue *queues_next(struct queues *queues, const char *tenant, size_t *at)
 {
     while (*at < queues->count) {
         struct queue *queue = queues->all[(*at)++];
-        if (strcmp(queue->tenant, tenant) == 0) {
+        if (tenant == NULL || strcmp(queue->tenant, tenant) == 0) {
             return queue;
         }
     }

@@ -13,6 +13,7 @@
 #define QUEUES_MAX 65536 /* of one thread; past it new ones are refused */
 #define QUEUE_COMMAND_BYTES_MAX 255
 
+struct metrics;
 struct queues;
 struct queue_wait;
 struct waiter;
@@ -31,6 +32,7 @@ struct queue {
     struct waiter *first_waiter; /* of waiters.c */
     struct waiter *last_waiter;
     uint64_t wakes; /* how often work has arrived */
+    unsigned metrics_slot;
 };
 
 /* Something that goes on when the number is there; in the caller's memory. */
@@ -40,7 +42,7 @@ struct queue_wait {
     void *arg;
 };
 
-struct queues *queues_new(struct store *store);
+struct queues *queues_new(struct store *store, struct metrics *metrics);
 void queues_free(struct queues *queues); /* after store_close */
 
 /* The queue of a command, made when it is new to this thread. NULL: QUEUES_MAX reached, or the
@@ -54,7 +56,7 @@ struct queue *queues_by_number(struct queues *queues, const char *tenant, uint16
 /* True: queue->known. Else wait->resume is called later, once; queue->known tells how it went. */
 bool queues_ensure(struct queues *queues, struct queue *queue, struct queue_wait *wait);
 
-/* All of a tenant's that this thread knows: call with *at 0 first; NULL: no more. */
+/* All of a tenant's (NULL: of all) that this thread knows: call with *at 0 first; NULL: no more. */
 struct queue *queues_next(struct queues *queues, const char *tenant, size_t *at);
 
 /* One shard of it, for the store; valid as long as the queue. */

@@ -13,6 +13,7 @@ struct server;
 struct server_options {
     const struct config *config; /* must outlive the server */
     const char *redis_url;
+    struct service_shared *shared; /* of all threads; must outlive them */
     int listen_fd; /* taken */
     unsigned thread;
 };

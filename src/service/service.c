@@ -16,7 +16,9 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "service/gather.h"
+#include "service/metrics.h"
 #include "service/queues.h"
+#include "service/reaper.h"
 #include "service/server.h"
 #include "service/task_json.h"
 #include "service/waiters.h"
@@ -594,7 +596,10 @@ struct server *server_new(const struct server_options *options, struct err *err)
     service->config = config;
     service->clock = clock_system();
     service->thread = options->thread;
+    service->shared = options->shared;
     service->now_ns = clock_monotonic_ns(service->clock);
+    watch_init(&server->store_watch, server, store_on_io, store_on_timer);
+    watch_init(&server->conn_watch, server, conn_on_io, conn_on_timer);
     snprintf(server->redis_url, sizeof(server->redis_url), "%s", options->redis_url);
     rng_init(&server->rng, rng_seed_system());
 
@@ -613,7 +618,10 @@ struct server *server_new(const struct server_options *options, struct err *err)
         .shard_count = (uint8_t)config->shards_per_queue,
     };
     service->store = store_open(&store_options, err);
-    if (service->store == NULL) {
+    if (service->store == NULL || service_conn(service) == NULL) {
+        if (service->store != NULL) {
+            err_set(err, -ECONNREFUSED, "redis took one connection and refused the second");
+        }
         goto fail;
     }
     service->auth = auth_new(config, service->clock, err);
@@ -626,9 +634,11 @@ struct server *server_new(const struct server_options *options, struct err *err)
         goto fail;
     }
     service->loop = server->loop;
+    service->metrics = metrics_new();
     service->gather = gather_new(service->store);
-    service->queues = queues_new(service->store);
+    service->queues = queues_new(service->store, service->metrics);
     service->waiters = waiters_new(service);
+    service->reaper = reaper_new(service);
     struct http_limits limits = {
         .body_bytes_max = (size_t)config->body_bytes_max,
         .header_bytes_max = (size_t)config->header_bytes_max,
@@ -642,8 +652,6 @@ struct server *server_new(const struct server_options *options, struct err *err)
         http_new(server->loop, &limits, sizeof(struct record), on_request, on_gone, server);
     http_listen(service->http, options->listen_fd);
 
-    watch_init(&server->store_watch, server, store_on_io, store_on_timer);
-    watch_init(&server->conn_watch, server, conn_on_io, conn_on_timer);
     ev_prepare_init(&server->prepare, on_prepare);
     server->prepare.data = server;
     ev_prepare_start(server->loop, &server->prepare);
@@ -685,7 +693,9 @@ void server_free(struct server *server)
     http_free(service->http);
     gather_free(service->gather);
     queues_free(service->queues);
+    reaper_free(service->reaper);
     waiters_free(service->waiters);
+    metrics_free(service->metrics);
     auth_free(service->auth);
     if (server->loop != NULL) {
         watch_stop(&server->store_watch, server->loop);

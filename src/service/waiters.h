@@ -33,5 +33,15 @@ bool waiters_park(struct waiters *waiters, struct parked *parked);
 void waiters_unpark(struct waiters *waiters, struct parked *parked);
 size_t waiters_count(const struct waiters *waiters);
 
-/* tasks of this queue have become ready, seen by this thread. */
+/* tasks of this queue have become ready, seen by this thread. Those that no claim of this thread
+ * waits for are offered to the other threads' claims. */
 void waiters_work(struct service *service, struct queue *queue, size_t tasks);
+
+/* A claim that may wait begins and ends: between the two this thread is told of work that others
+ * see, so that none slips between an empty look and the parking. */
+void waiters_enter(struct waiters *waiters);
+void waiters_leave(struct waiters *waiters);
+
+/* What the threads of a process share. Any thread. */
+struct service_shared *service_shared_new(unsigned threads);
+void service_shared_free(struct service_shared *shared);
