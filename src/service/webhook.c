@@ -24,7 +24,8 @@
 #define COMMAND_BYTES_MAX 255
 #define REDIS_PAUSE_NS NS_PER_SEC /* after Redis did not answer */
 #define RESPONSE_BYTES_MAX 4096
-#define SUBSCRIBERS_KEY "{codeq}:subscribers"
+#define SCAN_COUNT \
+    500 /* keys looked at by one command; a reply has CONN_NODES_MAX values at most */
 
 /* One outbox: of a queue shard, or of a tenant's notices. */
 struct shard {
@@ -76,8 +77,8 @@ struct webhook {
     size_t shard_capacity;
     struct delivery *deliveries;
     size_t delivery_count;
-    int64_t subscribers_due_ns;
-    bool subscribers_busy;
+    int64_t discovery_due_ns;
+    bool discovering;
     /* what other threads write */
     pthread_mutex_t lock;
     struct poke *pokes;
@@ -144,7 +145,7 @@ void webhook_sign(const char *secret, int64_t timestamp_seconds, const char *bod
 
 static void plan(struct webhook *webhook)
 {
-    int64_t at_ns = webhook->subscribers_due_ns;
+    int64_t at_ns = webhook->discovery_due_ns;
     for (size_t i = 0; i < webhook->shard_count; i++) {
         if (!webhook->shards[i].busy && webhook->shards[i].due_ns < at_ns) {
             at_ns = webhook->shards[i].due_ns;
@@ -523,9 +524,7 @@ static void on_taken(void *owner, struct conn_call *call, enum conn_status statu
         return;
     }
     int64_t next_ms = reply->nodes[1].integer;
-    int64_t next_ns = now_ns(webhook) + (next_ms < 0 ? WEBHOOK_RESCAN_NS : next_ms * NS_PER_MS);
-    int64_t rescan_ns = now_ns(webhook) + WEBHOOK_RESCAN_NS;
-    shard->due_ns = next_ns < rescan_ns ? next_ns : rescan_ns;
+    shard->due_ns = next_ms < 0 ? INT64_MAX : now_ns(webhook) + next_ms * NS_PER_MS;
     struct reading *reading = must(calloc(1, sizeof *reading));
     reading->webhook = webhook;
     reading->shard = index;
@@ -776,63 +775,98 @@ static void ask_subscribers(struct webhook *webhook, const struct ready *ready)
     }
 }
 
-static bool add_tenant(struct webhook *webhook, const char *tenant)
+static void add_tenant(struct webhook *webhook, const char *tenant)
 {
     size_t count = atomic_load(&webhook->tenant_count);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(webhook->tenants[i].name, tenant) == 0) {
-            return false;
+            return;
         }
     }
     webhook->tenants =
         room(webhook->tenants, count, &webhook->tenant_capacity, sizeof *webhook->tenants);
     snprintf(webhook->tenants[count].name, TENANT_BYTES, "%s", tenant);
     atomic_store(&webhook->tenant_count, count + 1);
-    return true;
 }
 
-static void on_tenants(void *owner, struct conn_call *call, enum conn_status status,
-                       const struct conn_reply *reply, const struct err *err)
+/* "{tenant/number/shard}:o", "{tenant}:o" or "{tenant}:subs": what an earlier codeqd left, or
+ * another one made. */
+static void discovered(struct webhook *webhook, const char *key, size_t bytes)
+{
+    char text[KEYS_BYTES_MAX + 8] = "";
+    char tenant[TENANT_BYTES] = "";
+    unsigned number = 0;
+    unsigned shard = 0;
+    int end = 0;
+    if (bytes >= sizeof text) {
+        return;
+    }
+    memcpy(text, key, bytes);
+    bool task = sscanf(text, "{%63[a-z0-9-]/%5u/%3u}:o%n", tenant, &number, &shard, &end) == 3 &&
+                end == (int)bytes && number <= UINT16_MAX && shard <= UINT8_MAX;
+    end = 0;
+    bool box = !task && sscanf(text, "{%63[a-z0-9-]}:o%n", tenant, &end) == 1 && end == (int)bytes;
+    end = 0;
+    bool subs = !task && !box && sscanf(text, "{%63[a-z0-9-]}:subs%n", tenant, &end) == 1 &&
+                end == (int)bytes;
+    if ((!task && !box && !subs) || !keys_tenant_valid(tenant)) {
+        return;
+    }
+    if (subs) {
+        pthread_mutex_lock(&webhook->lock);
+        add_tenant(webhook, tenant);
+        pthread_mutex_unlock(&webhook->lock);
+        return;
+    }
+    size_t index = shard_find(webhook, tenant, box, (uint16_t)number, (uint8_t)shard);
+    if (index != SIZE_MAX) {
+        webhook->shards[index].due_ns = now_ns(webhook);
+    }
+}
+
+static void discover(struct webhook *webhook, const char *cursor, size_t bytes);
+
+static void on_discovered(void *owner, struct conn_call *call, enum conn_status status,
+                          const struct conn_reply *reply, const struct err *err)
 {
     (void)call;
     (void)err;
     struct webhook *webhook = owner;
-    webhook->subscribers_busy = false;
-    if (status != CONN_OK || webhook->stopped) {
+    webhook->discovering = false;
+    /* An array of the next cursor and an array of keys. */
+    if (status != CONN_OK || webhook->stopped || reply->count < 3 ||
+        reply->nodes[1].type != CONN_STRING || reply->nodes[1].bytes > 20) {
         return;
     }
-    for (size_t i = 1; i < reply->count; i++) {
-        char tenant[TENANT_BYTES] = "";
-        if (reply->nodes[i].type != CONN_STRING || reply->nodes[i].bytes >= sizeof tenant) {
-            continue;
+    char cursor[24];
+    size_t bytes = reply->nodes[1].bytes;
+    memcpy(cursor, reply->nodes[1].data, bytes);
+    for (size_t i = 3; i < reply->count; i++) {
+        if (reply->nodes[i].type == CONN_STRING) {
+            discovered(webhook, reply->nodes[i].data, reply->nodes[i].bytes);
         }
-        memcpy(tenant, reply->nodes[i].data, reply->nodes[i].bytes);
-        if (!keys_tenant_valid(tenant)) {
-            continue;
-        }
-        pthread_mutex_lock(&webhook->lock);
-        bool fresh = add_tenant(webhook, tenant);
-        pthread_mutex_unlock(&webhook->lock);
-        size_t index = fresh ? shard_find(webhook, tenant, true, 0, 0) : SIZE_MAX;
-        if (index != SIZE_MAX) { /* notices that an earlier codeqd left */
-            webhook->shards[index].due_ns = now_ns(webhook);
-        }
+    }
+    if (bytes != 1 || cursor[0] != '0') {
+        discover(webhook, cursor, bytes);
     }
     plan(webhook);
 }
 
-static void ask_tenants(struct webhook *webhook)
+static void discover(struct webhook *webhook, const char *cursor, size_t bytes)
 {
     struct conn *conn = webhook->options.conn(webhook->options.conn_arg);
-    webhook->subscribers_due_ns = now_ns(webhook) + WEBHOOK_SUBSCRIBERS_NS;
-    if (conn == NULL || webhook->subscribers_busy) {
+    if (conn == NULL || webhook->discovering) {
         return;
     }
-    conn_begin(conn, 2);
-    conn_arg(conn, "SMEMBERS", 8);
-    conn_arg(conn, SUBSCRIBERS_KEY, strlen(SUBSCRIBERS_KEY));
-    struct conn_call call = {.done = on_tenants, .owner = webhook, .repeatable = true};
-    webhook->subscribers_busy = conn_end(conn, &call) == 0;
+    conn_begin(conn, 6);
+    conn_arg(conn, "SCAN", 4);
+    conn_arg(conn, cursor, bytes);
+    conn_arg(conn, "MATCH", 5);
+    conn_arg(conn, "{*}:[os]*", 9);
+    conn_arg(conn, "COUNT", 5);
+    conn_arg_int(conn, SCAN_COUNT);
+    struct conn_call call = {.done = on_discovered, .owner = webhook, .repeatable = true};
+    webhook->discovering = conn_end(conn, &call) == 0;
 }
 
 /* ---- events ---- */
@@ -843,8 +877,9 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     struct webhook *webhook = timer->data;
     int64_t now = now_ns(webhook);
-    if (webhook->subscribers_due_ns <= now) {
-        ask_tenants(webhook);
+    if (webhook->discovery_due_ns <= now) {
+        webhook->discovery_due_ns = now + WEBHOOK_DISCOVERY_NS;
+        discover(webhook, "0", 1);
     }
     for (size_t i = 0; i < webhook->shard_count; i++) {
         if (!webhook->shards[i].busy && webhook->shards[i].due_ns <= now) {

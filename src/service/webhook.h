@@ -25,11 +25,11 @@
 #define WEBHOOK_SHARDS_MAX 65536 /* shards watched */
 #define WEBHOOK_SETTLE_NS \
     (5 * NS_PER_SEC) /* beyond the HTTP time-out, until an entry is due again */
-#define WEBHOOK_RESCAN_NS (30 * NS_PER_SEC) /* an outbox that was empty is looked at again */
-#define WEBHOOK_SUBSCRIBERS_NS \
-    (5 * NS_PER_SEC) /* other codeqds' subscriptions are seen after this */
-#define WEBHOOK_SUBSCRIPTIONS_MAX 450 /* of one tenant: a reply has CONN_NODES_MAX values at most \
-                                       */
+#define WEBHOOK_DISCOVERY_NS \
+    (15 * NS_PER_SEC) /* outboxes and subscriptions that others made are found after this */
+#define WEBHOOK_SUBSCRIPTIONS_MAX \
+    450 /* of one tenant: a reply has CONN_NODES_MAX values at most \
+         */
 
 struct conn;
 struct ev_loop;

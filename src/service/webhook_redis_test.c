@@ -369,10 +369,32 @@ static void what_a_dead_codeqd_had_taken_is_delivered_by_the_next(void **state)
     assert_true(outbox_has(w, 20));
     receiver_hold(w->receiver, false);
     size_t before = receiver_count(w->receiver);
-    open_webhook(w);
-    poke(w);
+    open_webhook(w); /* nobody tells it of the queue */
     pump_until(w, outbox_has, 0);
     assert_int_equal(receiver_count(w->receiver) - before, 20);
+}
+
+static void an_idle_outbox_costs_redis_nothing(void **state)
+{
+    struct world *w = *state;
+    char url[128];
+    char id[TASK_ID_TEXT_BYTES];
+    local_url(w, url, "/idle");
+    end_task(w, url, "\"status\":\"COMPLETED\",\"result\":{}", false, id);
+    poke(w);
+    pump_until(w, outbox_has, 0);
+    for (int i = 0; i < 20; i++) {
+        turn(w);
+    }
+    struct conn_counters before;
+    struct conn_counters after;
+    conn_counters(w->conn, &before);
+    int64_t end_ns = clock_monotonic_ns(clock_system()) + 500 * NS_PER_MS;
+    while (clock_monotonic_ns(clock_system()) < end_ns) {
+        turn(w);
+    }
+    conn_counters(w->conn, &after);
+    assert_int_equal(after.commands, before.commands);
 }
 
 static void a_slow_receiver_holds_up_no_other(void **state)
@@ -458,7 +480,6 @@ static void a_notice_survives_a_restart_and_other_codeqds_see_the_subscription(v
 {
     struct world *w = *state;
     subscribe(w, "s-1", "/notice", "fanout", "", 60000);
-    free(redis_text(&w->fixture, "SADD {codeq}:subscribers acme"));
     webhook_subscribed(w->webhook, "acme");
     receiver_hold(w->receiver, true);
     webhook_ready(w->webhook, "acme", "work", 4);
@@ -493,6 +514,7 @@ int main(void)
         TEST(private_addresses_are_refused_however_they_are_named),
         TEST(hostile_targets_are_dropped_without_a_request),
         TEST(what_a_dead_codeqd_had_taken_is_delivered_by_the_next),
+        TEST(an_idle_outbox_costs_redis_nothing),
         TEST(a_slow_receiver_holds_up_no_other),
         TEST(subscribers_are_told_once_an_interval_and_groups_take_turns),
         TEST(a_notice_survives_a_restart_and_other_codeqds_see_the_subscription),
