@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"load", cmd_load, "drive the HTTP service on schedule and judge its objectives"},
     {"report", cmd_report, "result sets as one HTML page that opens offline"},
     {"verify", cmd_verify, "recompute a result set's checksums and summaries"},
+    {"doctor", cmd_doctor, "what this machine can and cannot measure"},
 };
 
 static volatile sig_atomic_t stop_flag;
@@ -63,6 +64,10 @@ static void print_help(FILE *out)
 
 int main(int argc, char **argv)
 {
+    static char name[] = "codeq-bench";
+    if (argc > 0) {
+        argv[0] = name;
+    }
     struct sigaction action = {.sa_handler = on_stop};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
@@ -84,6 +89,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
+            argv[1] = argv[0]; /* getopt's own texts begin with the program's name */
             return commands[i].run(argc - 1, argv + 1);
         }
     }
