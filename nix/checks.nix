@@ -7,7 +7,7 @@ let
     inherit src;
     nativeBuildInputs = [ pkgs.meson pkgs.ninja pkgs.pkg-config pkgs.python3 ];
     buildInputs = [
-      pkgs.hiredis pkgs.cjson pkgs.zlib pkgs.libev pkgs.llhttp pkgs.openssl pkgs.curl pkgs.cmocka pkgs.valgrind
+      pkgs.hiredis pkgs.cjson pkgs.zlib pkgs.libev pkgs.http-parser pkgs.openssl pkgs.curl pkgs.cmocka pkgs.valgrind
     ];
     nativeCheckInputs = tools;
     inherit hardeningDisable;

@@ -20,21 +20,22 @@ let
       name = "codeqd";
       unwrapped = codeqd-unwrapped;
       tools = [ set.redis ];
-      environment = { };
     };
 
     codeq-bench = wrap set {
       name = "codeq-bench";
       unwrapped = codeq-bench-unwrapped;
       # What a run needs, and what compare needs to build a commit without Nix.
-      tools = [ set.redis set.valgrind set.git set.coreutils set.gnutar set.gzip set.bashInteractive ];
+      tools = [
+        set.redis set.valgrind set.git set.bashInteractive set.coreutils set.gnutar set.gzip set.diffutils
+        set.meson set.ninja set.pkg-config set.stdenv.cc
+      ];
+      companions = [
+        "${codeqd-unwrapped}/bin/codeq-drive" "${codeqd-unwrapped}/bin/codeqd" "${codeq-trace}/bin/codeq-trace"
+        "${codeq-bench-unwrapped}/lib/libcodeq-alloccount.so"
+      ];
       environment = {
-        CODEQ_DRIVE = "${codeqd-unwrapped}/bin/codeq-drive";
-        CODEQ_CODEQD = "${codeqd-unwrapped}/bin/codeqd";
-        CODEQ_TRACE = "${codeq-trace}/bin/codeq-trace";
-        CODEQ_SCENARIOS = "${codeq-bench-unwrapped}/share/codeq-lab/scenarios";
         CODEQ_LAB_STORE_PATH = "${codeqd-unwrapped}";
-        CODEQ_LAB_BENCH_STORE_PATH = "${codeq-bench-unwrapped}";
         CODEQ_LAB_DERIVATION = builtins.unsafeDiscardStringContext codeqd-unwrapped.drvPath;
         CODEQ_LAB_NIXPKGS_REV = nixpkgsRev;
         CODEQ_LAB_REV = rev;
@@ -46,7 +47,8 @@ let
   hardeningDisable = [ "zerocallusedregs" "shadowstack" "pacret" ];
 
   # A program whose PATH is what the flake gives it: nothing of the caller's is found, but nix itself.
-  wrap = set: { name, unwrapped, tools, environment }:
+  # It finds its companions beside itself, in libexec/.
+  wrap = set: { name, unwrapped, tools, companions ? [ ], environment ? { } }:
     let
       script = set.writeShellApplication {
         inherit name;
@@ -61,15 +63,18 @@ let
               export CODEQ_LAB_NAR_HASH
             ''}
           fi
-          exec ${unwrapped}/bin/${name} "$@"
+          exec PROGRAM_OF_THE_WRAPPER "$@"
         '';
       };
     in
     set.runCommand "${name}-${version}" { meta.mainProgram = name; passthru = { inherit unwrapped; }; } ''
-      mkdir -p $out/bin
+      mkdir -p $out/bin $out/libexec
       cp -rs --no-preserve=mode ${unwrapped}/. $out/
+      cp --remove-destination ${unwrapped}/bin/${name} $out/libexec/${name}
+      for companion in ${lib.concatStringsSep " " companions}; do ln -s $companion $out/libexec/; done
       rm $out/bin/${name}
-      ln -s ${script}/bin/${name} $out/bin/${name}
+      sed "s|PROGRAM_OF_THE_WRAPPER|$out/libexec/${name}|" ${script}/bin/${name} > $out/bin/${name}
+      chmod +x $out/bin/${name}
     '';
 
   ours = programs pkgs;

@@ -72,7 +72,7 @@ let
 
   self = {
     inherit system lib runCommand writeShellApplication;
-    stdenv = { inherit mkDerivation; hostPlatform = { inherit system; }; };
+    stdenv = { inherit mkDerivation; hostPlatform = { inherit system; }; cc = base; };
     clangStdenv = self.stdenv // { mkDerivation = a: mkDerivation (a // { CC = "clang"; nativeBuildInputs = a.nativeBuildInputs ++ [ self.clang ]; }); };
     callPackage = f: args:
       let fn = import f; in
@@ -107,7 +107,7 @@ let
     openssl = host { pname = "openssl"; pc = [ "libcrypto" "libssl" "openssl" ]; apt = "libssl-dev"; };
     curl = host { pname = "curl"; pc = [ "libcurl" ]; bin = [ "curl" ]; apt = "curl libcurl4-openssl-dev"; };
     libev = host { pname = "libev"; header = [ "ev.h" ]; apt = "libev-dev"; };
-    llhttp = host { pname = "llhttp"; header = [ "http_parser.h" ]; apt = "libhttp-parser-dev"; };
+    http-parser = host { pname = "http-parser"; header = [ "http_parser.h" ]; apt = "libhttp-parser-dev"; };
     redis = host { pname = "redis"; bin = [ "redis-server" "redis-cli" ]; apt = "redis-server"; };
     valkey = host { pname = "valkey"; bin = [ "valkey-server" "valkey-cli" ]; apt = "valkey (Debian 13)"; };
     valgrind = host { pname = "valgrind"; bin = [ "valgrind" "callgrind_annotate" "ms_print" ]; pc = [ "valgrind" ]; };
@@ -119,6 +119,7 @@ let
     systemd = host { pname = "systemd"; bin = [ "systemd-analyze" ]; };
     nodejs = host { pname = "nodejs"; bin = [ "node" ]; };
     coreutils = base;
+    diffutils = base;
     gnutar = base;
     gzip = base;
   } // lib.mapAttrs (pname: bin: host { inherit pname bin; }) {
