@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "store/keys.h"
 #include "store/store.h"
 #include "store/store_internal.h"
@@ -300,6 +301,7 @@ int store_create(struct store *store, const struct store_queue *queue,
                  const struct store_create_item *items, size_t count, store_create_fn *done,
                  void *arg)
 {
+    PLANT_HERE(CREATE)
     bool has_delay = false;
     bool has_key = false;
     bool all_keyed = true;
@@ -400,6 +402,7 @@ static void on_claim(void *owner, struct conn_call *call, enum conn_status statu
 int store_claim(struct store *store, const struct store_queue *queue,
                 const struct store_claim_item *items, size_t count, store_claim_fn *done, void *arg)
 {
+    PLANT_HERE(CLAIM)
     size_t wanted = 0;
     for (size_t i = 0; i < count && count <= STORE_TASKS_MAX; i++) {
         if (items[i].count == 0 || !lease_ms_valid(items[i].lease_ms) ||
@@ -522,6 +525,7 @@ int store_complete(struct store *store, const struct store_queue *queue,
                    const struct store_complete_item *items, size_t count, store_return_fn *done,
                    void *arg)
 {
+    PLANT_HERE(COMPLETE)
     bool all_tokens = true;
     for (size_t i = 0; i < count && count <= STORE_TASKS_MAX; i++) {
         if (!lease_fits(&items[i].lease) || !body_fits(items[i].result)) {
