@@ -154,7 +154,7 @@ struct load_progress {
     int64_t duration_ns;
     uint64_t offered, completed, failed, waiting;
     double offered_per_sec, completed_per_sec; /* of the last second */
-    int64_t claim_p50_ns, claim_p99_ns, claim_p999_ns;
+    int64_t claim_p50_ns, claim_p99_ns, claim_max_ns; /* of the last whole second */
     int64_t send_lag_p99_ns;
     uint64_t backlog; /* acknowledged and not finished */
 };

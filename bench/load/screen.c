@@ -120,10 +120,9 @@ void load_screen_draw(struct load_screen *screen, const struct load_progress *p)
             p->offered_per_sec, p->offered, p->completed_per_sec, p->completed);
     fprintf(out, "  backlog   %8" PRIu64 "     on the way %6" PRIu64 "   %sfailed %" PRIu64 "%s\n",
             p->backlog, p->waiting, red, p->failed, plain);
-    fprintf(out, "  claim     p50 %s  p99 %s  p99.9 %s   ",
-            load_format_ns(p->claim_p50_ns, a, sizeof a),
-            load_format_ns(p->claim_p99_ns, b, sizeof b),
-            load_format_ns(p->claim_p999_ns, c, sizeof c));
+    fprintf(
+        out, "  claim     p50 %s  p99 %s  max %s   ", load_format_ns(p->claim_p50_ns, a, sizeof a),
+        load_format_ns(p->claim_p99_ns, b, sizeof b), load_format_ns(p->claim_max_ns, c, sizeof c));
     fprintf(out, "send lag p99 %s\n  claim p99 ", load_format_ns(p->send_lag_p99_ns, a, sizeof a));
     draw_spark(screen);
     fputs("\n", out);

@@ -17,7 +17,7 @@
 #include "base/err.h"
 #include "service/config.h"
 
-#define AUTH_PROVIDERS_MAX 4 /* in one validator */
+#define AUTH_PROVIDERS_MAX 16 /* in one validator; codeQ takes 4 */
 #define AUTH_TENANT_BYTES_MAX 63
 #define AUTH_SUBJECT_BYTES_MAX 255
 #define AUTH_EVENT_TYPES_MAX 64

@@ -1,0 +1,196 @@
+/* The load generator against the real service: codeq-bench, codeqd and Redis as a user starts them.
+ * argv: codeq-bench, codeqd, the folder of the scenarios. */
+#include "base/test.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/clock.h"
+#include "base/json.h"
+
+static const char *bench;
+static const char *codeqd;
+static const char *scenarios;
+
+/* Run `codeq-bench load`; its JSON (NULL: none was printed) and exit code. */
+static struct json *run_load(const char *const *more, int *out_exit, char **out_stderr)
+{
+    const char *argv[32] = {bench, "load", "--codeqd", codeqd, "--no-result", "--json"};
+    int n = 6;
+    for (int i = 0; more[i] != NULL; i++) {
+        argv[n++] = more[i];
+    }
+    struct child_options options = {.argv = argv, .cpu = -1};
+    char *out = NULL;
+    char *errors = NULL;
+    struct err err = {""};
+    int code = child_run(&options, clock_monotonic_ns(clock_system()) + 120 * NS_PER_SEC, &out,
+                         &errors, &err);
+    if (code < 0) {
+        fail_msg("%s", err.text);
+    }
+    *out_exit = code;
+    struct json *json = json_parse(out, strlen(out), NULL);
+    if (out_stderr != NULL) {
+        *out_stderr = errors;
+    } else {
+        free(errors);
+    }
+    free(out);
+    return json;
+}
+
+static const struct json *first_run(const struct json *json)
+{
+    const struct json *scenario = json_first(json_get(json, "scenarios"));
+    return json_get(json_first(json_get(scenario, "runs")), "run");
+}
+
+static double figure(const struct json *run, const char *name)
+{
+    return json_number(json_get(json_get(run, "figures"), name), (double)NAN);
+}
+
+static void write_scenario(char path[64], const char *text)
+{
+    strcpy(path, "/tmp/codeq-scenario-XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+/* A server that stands still for a tenth of the run: one request in ten waits, uniformly up to the
+ * whole pause, so the 99th percentile is nine tenths of it. A closed loop would have seen one slow
+ * request. Ratios of what the test itself does; no absolute time of the machine.
+ * Source: reference "measurement", the stall test. */
+static void a_stall_is_seen_by_every_request_it_delays(void **state)
+{
+    (void)state;
+    char path[64];
+    write_scenario(path, "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"stall\",\"rev\":1,"
+                         "\"duration_ms\":5000,\"drain_ms\":5000,\"roles\":[{\"role\":\"producer\","
+                         "\"arrival\":\"constant\",\"connections\":1024,\"phases\":[{"
+                         "\"duration_ms\":5000,\"rate_per_sec\":1000}]}],"
+                         "\"faults\":[{\"fault\":\"service-stop\",\"at_ms\":2000,"
+                         "\"duration_ms\":500}]}");
+    int exit_code;
+    const char *const args[] = {path, NULL};
+    struct json *json = run_load(args, &exit_code, NULL);
+    unlink(path);
+    const struct json *run = first_run(json);
+    double p99_ms = figure(run, "create.p99_ms");
+    if (!(p99_ms > 0.855 * 500 && p99_ms < 1.1 * 500)) {
+        fail_msg("p99 is %g ms of a pause of 500 ms, not about nine tenths of it", p99_ms);
+    }
+    assert_true(figure(run, "created") > 4990);
+    json_free(json);
+}
+
+static void an_objective_that_is_missed_is_exit_code_1(void **state)
+{
+    (void)state;
+    char path[64];
+    write_scenario(path, "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"miss\",\"rev\":1,"
+                         "\"duration_ms\":1000,\"roles\":[{\"role\":\"producer\","
+                         "\"concurrency\":1,\"operations\":20}],\"slo\":[\"created == 21\"]}");
+    int exit_code;
+    const char *const args[] = {path, NULL};
+    struct json *json = run_load(args, &exit_code, NULL);
+    unlink(path);
+    assert_true(exit_code == 1 || json_string(json_get(first_run(json), "void"), NULL) != NULL);
+    assert_true(figure(first_run(json), "created") == 20);
+    json_free(json);
+}
+
+static void wrong_scenarios_and_options_are_named(void **state)
+{
+    (void)state;
+    char path[64];
+    write_scenario(path, "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"x\",\"duration_ms\":1,"
+                         "\"roles\":[{\"role\":\"worker\",\"concurency\":1}]}");
+    int exit_code;
+    char *errors = NULL;
+    const char *const args[] = {path, NULL};
+    assert_null(run_load(args, &exit_code, &errors));
+    unlink(path);
+    assert_int_equal(exit_code, 2);
+    assert_non_null(strstr(errors, "roles[0]"));
+    assert_non_null(strstr(errors, path));
+    free(errors);
+    const char *const rate[] = {"--rate-scale", "-1", "load-sustained", NULL};
+    assert_null(run_load(rate, &exit_code, &errors));
+    assert_int_equal(exit_code, 2);
+    assert_non_null(strstr(errors, "-1"));
+    free(errors);
+    const char *const missing[] = {"no-such-scenario", NULL};
+    assert_null(run_load(missing, &exit_code, &errors));
+    assert_int_equal(exit_code, 2);
+    assert_non_null(strstr(errors, "no-such-scenario"));
+    free(errors);
+}
+
+/* Every scenario's short form, at a rate that a busy machine can bear: what was offered is
+ * accounted for, and nothing is lost, early or delivered twice. Times are not looked at. */
+static void check_scenario(const char *id, bool faults)
+{
+    int exit_code;
+    char *errors = NULL;
+    const char *const args[] = {"--scenarios",  scenarios, "--short", "--duration", "1500ms",
+                                "--rate-scale", "0.25",    id,        NULL};
+    struct json *json = run_load(args, &exit_code, &errors);
+    if (json == NULL) {
+        fail_msg("%s: exit %d: %s", id, exit_code, errors);
+    }
+    free(errors);
+    const struct json *run = first_run(json);
+    if (figure(run, "lost") > 0 || figure(run, "early") > 0 || figure(run, "misordered") > 0 ||
+        figure(run, "foreign") > 0 || figure(run, "unfinished") > 0 ||
+        (!faults && (figure(run, "duplicated") > 0 || figure(run, "errors") > 0))) {
+        char *text = json_print(json_get(run, "figures"));
+        fail_msg("%s: %s", id, text);
+    }
+    assert_true(figure(run, "created") > 20);
+    json_free(json);
+}
+
+static void the_scenarios_lose_nothing(void **state)
+{
+    (void)state;
+    static const char *const plain[] = {
+        "load-sustained",        "load-burst-drain",    "load-many-workers",   "load-prefill",
+        "load-mixed-priorities", "load-delayed",        "load-long-poll-idle", "load-heartbeats",
+        "load-nack-retry",       "load-worker-crashes", "load-batch-16",       "load-eight-tenants",
+    };
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        check_scenario(plain[i], false);
+    }
+}
+
+static void faults_lose_nothing_either(void **state)
+{
+    (void)state;
+    check_scenario("load-slow-redis", true);
+    check_scenario("load-redis-restart", true);
+}
+
+int main(int argc, char **argv)
+{
+    assert(argc == 4);
+    bench = argv[1];
+    codeqd = argv[2];
+    scenarios = argv[3];
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stall_is_seen_by_every_request_it_delays),
+        cmocka_unit_test(an_objective_that_is_missed_is_exit_code_1),
+        cmocka_unit_test(wrong_scenarios_and_options_are_named),
+        cmocka_unit_test(the_scenarios_lose_nothing),
+        cmocka_unit_test(faults_lose_nothing_either),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
