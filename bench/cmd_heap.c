@@ -180,9 +180,9 @@ int cmd_heap(int argc, char **argv)
     where.set = argv[optind];
     struct result_set set;
     char dir[RESULT_PATH_MAX];
-    int code = set_open(&where, profile_table_file(PROFILE_TABLE_HEAP), &set, dir);
+    int code = set_open(&where, profile_table_file(PROFILE_TABLE_HEAP), &set, dir, &err);
     if (code != 0) {
-        return code;
+        return cmd_fail(code, &err);
     }
     struct profile_table table;
     if (profile_table_read(&table, PROFILE_TABLE_HEAP, dir, &err) != 0) {

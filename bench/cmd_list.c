@@ -251,9 +251,9 @@ static int show(const struct set_options *where, const char *function)
     size_t bytes = 0;
     struct callgrind profile = {0};
     struct costs costs = {0};
-    int code = set_open(where, "callgrind.out", &set, dir);
+    int code = set_open(where, "callgrind.out", &set, dir, &err);
     if (code != 0) {
-        return code;
+        return cmd_fail(code, &err);
     }
     buf_printf(&path, "%s/callgrind.out", dir);
     code = profile_read_file(path.data, PROFILE_RAW_BYTES_MAX, &text, &bytes, &err);

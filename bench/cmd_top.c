@@ -153,9 +153,9 @@ int cmd_top(int argc, char **argv)
     where.set = argv[optind];
     struct result_set set;
     char dir[RESULT_PATH_MAX];
-    int code = set_open(&where, profile_table_file(PROFILE_TABLE_FUNCTIONS), &set, dir);
+    int code = set_open(&where, profile_table_file(PROFILE_TABLE_FUNCTIONS), &set, dir, &err);
     if (code != 0) {
-        return code;
+        return cmd_fail(code, &err);
     }
     struct profile_table table;
     if (profile_table_read(&table, PROFILE_TABLE_FUNCTIONS, dir, &err) != 0) {

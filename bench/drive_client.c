@@ -227,8 +227,8 @@ static void close_pipes(struct drive_client *client)
     buf_fini(&client->input);
 }
 
-int drive_client_finish(struct drive_client *client, int64_t timeout_ns, int64_t *out_syscalls,
-                        struct err *err)
+int drive_client_finish(struct drive_client *client, int64_t timeout_ns,
+                        struct syscall_counts *out_syscalls, struct err *err)
 {
     struct json *request = json_new_object();
     json_add_string(request, "op", "quit");
@@ -245,11 +245,10 @@ int drive_client_finish(struct drive_client *client, int64_t timeout_ns, int64_t
         struct syscall_counts counts;
         code = syscall_tracer_finish(&client->tracer, deadline_ns, &counts, &exit_code, err);
         if (code == 0 && out_syscalls != NULL) {
-            *out_syscalls = counts.total;
+            *out_syscalls = counts;
         }
         client->traced = false;
-    } else
-    {
+    } else {
         code = child_wait(&client->child, deadline_ns);
         if (code != 0) {
             err_set(err, code, "driver: did not end after quit");

@@ -56,8 +56,8 @@ int drive_client_call(struct drive_client *client, struct json *take_request, in
                       struct json **out_reply, struct err *err);
 
 /* Say quit, wait for the end, see that it ended well. out_syscalls: where traced; may be NULL. */
-int drive_client_finish(struct drive_client *client, int64_t timeout_ns, int64_t *out_syscalls,
-                        struct err *err);
+int drive_client_finish(struct drive_client *client, int64_t timeout_ns,
+                        struct syscall_counts *out_syscalls, struct err *err);
 
 /* End it now. */
 void drive_client_stop(struct drive_client *client);

@@ -259,6 +259,7 @@ static int preload(struct session *session, const struct scenario *scenario, str
 struct redis_sample {
     int64_t calls; /* commands executed, scripts' inner calls included, INFO left out */
     double cpu_us;
+    struct json *by_name; /* command -> calls; owned */
 };
 
 static int redis_sample(const struct redis_server *server, struct redis_sample *out,
@@ -269,13 +270,18 @@ static int redis_sample(const struct redis_server *server, struct redis_sample *
     if (code != 0) {
         return code;
     }
-    *out = (struct redis_sample){0};
+    json_free(out->by_name);
+    *out = (struct redis_sample){.by_name = json_new_object()};
     for (const char *p = text; p != NULL && *p != '\0';) {
         if (strncmp(p, "cmdstat_", 8) == 0 && strncmp(p, "cmdstat_info:", 13) != 0) {
             const char *calls = strstr(p, ":calls=");
             const char *end = strchr(p, '\n');
             if (calls != NULL && (end == NULL || calls < end)) {
-                out->calls += strtoll(calls + 7, NULL, 10);
+                int64_t count = strtoll(calls + 7, NULL, 10);
+                char name[64];
+                snprintf(name, sizeof name, "%.*s", (int)(calls - p - 8), p + 8);
+                out->calls += count;
+                json_add_int(out->by_name, name, count);
             }
         }
         p = strchr(p, '\n');
@@ -327,7 +333,7 @@ struct figures {
     struct json *stopped; /* replies */
     struct json *counters;
     int64_t ops;
-    int64_t syscalls;
+    struct syscall_counts syscalls;
 };
 
 static int drive(struct drive_client *client, const struct redis_server *server,
@@ -422,6 +428,33 @@ static int add_count(struct json *totals, const char *name, const struct json *f
     return 0;
 }
 
+/* What compare names when a count has grown. */
+static void add_syscalls_by_name(struct json *line, const struct syscall_counts *counts)
+{
+    struct json *by_name = json_add_object(line, "by_name");
+    for (int i = 0; i < SYSCALL_COUNT_NUMBERS_MAX; i++) {
+        char number[32];
+        const char *name = syscall_name(i);
+        if (counts->by_number[i] == 0) {
+            continue;
+        }
+        snprintf(number, sizeof number, "%d", i);
+        json_add_int(by_name, name != NULL ? name : number, counts->by_number[i]);
+    }
+}
+
+static void add_commands_by_name(struct json *line, const struct redis_sample *before,
+                                 const struct redis_sample *after)
+{
+    struct json *by_name = json_add_object(line, "by_name");
+    for (const struct json *c = json_first(after->by_name); c != NULL; c = json_next(c)) {
+        int64_t calls = json_int(c, 0) - json_int(json_get(before->by_name, json_key(c)), 0);
+        if (calls != 0) {
+            json_add_int(by_name, json_key(c), calls);
+        }
+    }
+}
+
 static int add_totals(struct json *line, enum run_kind kind, const struct figures *figures,
                       struct err *err)
 {
@@ -431,7 +464,8 @@ static int add_totals(struct json *line, enum run_kind kind, const struct figure
     struct json *totals = json_add_object(line, "totals");
     int code = 0;
     if (kind == RUN_SYSCALLS) {
-        json_add_int(totals, "syscalls", figures->syscalls);
+        json_add_int(totals, "syscalls", figures->syscalls.total);
+        add_syscalls_by_name(line, &figures->syscalls);
         return 0;
     }
     static const char *const rows[][2] = {{"round_trips", "round_trips"},
@@ -442,6 +476,7 @@ static int add_totals(struct json *line, enum run_kind kind, const struct figure
         code = add_count(totals, rows[i][0], figures->counters, rows[i][1], err);
     }
     json_add_int(totals, "redis_calls", figures->redis_after.calls - figures->redis_before.calls);
+    add_commands_by_name(line, &figures->redis_before, &figures->redis_after);
     static const char *const heap[][2] = {{"allocs", "allocs"},
                                           {"frees", "frees"},
                                           {"alloc_bytes", "bytes"},
@@ -536,6 +571,8 @@ out:
     redis_server_stop(&server);
     json_free(figures.stopped);
     json_free(figures.counters);
+    json_free(figures.redis_before.by_name);
+    json_free(figures.redis_after.by_name);
     if (code == 0) {
         *out_line = line;
         return 0;

@@ -299,23 +299,19 @@ void set_short_name(const struct result_set *set, char out[32])
 }
 
 int set_open(const struct set_options *options, const char *needs, struct result_set *out_set,
-             char out_dir[RESULT_PATH_MAX])
+             char out_dir[RESULT_PATH_MAX], struct err *err)
 {
-    struct err err = {""};
     struct set_list *list = calloc(1, sizeof *list);
     if (list == NULL) {
         abort();
     }
-    int code = set_find(options->results_dir, options->set, list, &err);
+    int code = set_find(options->results_dir, options->set, list, err);
     if (code == 0) {
         *out_set = list->sets[0];
-        code = set_scenario(out_set, options->scenario, needs, out_dir, &err);
+        code = set_scenario(out_set, options->scenario, needs, out_dir, err);
     }
     free(list);
-    if (code != 0) {
-        return cmd_fail(code == -EBADMSG || code == -EOPNOTSUPP ? CMD_UNREADABLE : CMD_USAGE, &err);
-    }
-    return 0;
+    return code == 0 ? 0 : code == -EBADMSG || code == -EOPNOTSUPP ? CMD_UNREADABLE : CMD_USAGE;
 }
 
 const char *set_number(double value, int decimals, char out[SET_NUMBER_BYTES])

@@ -53,10 +53,9 @@ struct set_options {
     int as_json;
 };
 
-/* Find the set and the scenario's folder of options; prints the reason and returns an exit code
- * when there is none, else 0. */
+/* Find the set and the scenario's folder of options. 0, or the exit code of cmd.h with text. */
 int set_open(const struct set_options *options, const char *needs, struct result_set *out_set,
-             char out_dir[RESULT_PATH_MAX]);
+             char out_dir[RESULT_PATH_MAX], struct err *err);
 
 /* 1234567.89 -> "1,234,567.89", with `decimals` of them. */
 #define SET_NUMBER_BYTES 48
