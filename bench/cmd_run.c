@@ -25,7 +25,7 @@ static const char help[] =
     "scheduler-create-claim-complete --profile.\n\n"
     "what is measured\n"
     "  --profile         keep profiles: callgrind, massif, dhat and their tables\n"
-    "  --quick           counts only; without SCENARIO, of every scenario; under a minute\n"
+    "  --quick           counts only, two repeats; without SCENARIO, of every scenario\n"
     "  --repeat N        timed runs and counted repeats, 1..100 (default: as the scenario says)\n"
     "  --as-deployed     leave driver and Redis free to move between cores (default: both on one)\n"
     "where\n"

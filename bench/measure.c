@@ -54,7 +54,12 @@ static int64_t repeats_of(const struct scenario *scenario, const struct measure_
     case RUN_MASSIF:
         break;
     }
-    return options->repeats > 0 ? options->repeats : scenario->counted.repeats;
+    if (options->repeats > 0) {
+        return options->repeats;
+    }
+    /* Two tell exact from jittery as well; the third is for the size of the range. */
+    int64_t most = options->counts_only ? 2 : INT64_MAX;
+    return scenario->counted.repeats < most ? scenario->counted.repeats : most;
 }
 
 static const enum run_kind kinds[] = {RUN_TIMED,     RUN_COUNTS, RUN_SYSCALLS,
