@@ -17,6 +17,9 @@ enum script_id {
     SCRIPT_SWEEP,
     SCRIPT_GET,
     SCRIPT_STATS,
+    SCRIPT_DEAD_LIST,
+    SCRIPT_DEAD_TAKE,
+    SCRIPT_DELETE,
     /* the service's own: rate limits, webhooks, subscriptions, topics */
     SCRIPT_RATE,
     SCRIPT_OUTBOX_TAKE,

@@ -250,3 +250,32 @@ typedef void store_stats_fn(void *arg, const struct store_call_result *call,
                             const struct store_stats *stats);
 int store_stats(struct store *store, const struct store_queue *queue, store_stats_fn *done,
                 void *arg);
+
+/* ---- dead letters and deletion ---- */
+
+#define STORE_DEAD_PAGE_MAX 100
+
+/* A page of the dead letters, longest dead first. state is TASK_DEAD; due_ms is when it died. */
+typedef void store_dead_list_fn(void *arg, const struct store_call_result *call, uint64_t total,
+                                const struct store_task *tasks, size_t count);
+int store_dead_list(struct store *store, const struct store_queue *queue, uint32_t skip,
+                    uint16_t limit, store_dead_list_fn *done, void *arg);
+
+/* Replay (ready again, attempts 0) or purge: these ids, or with count 0 the longest dead that died
+ * by died_by_ms, at most STORE_TASKS_MAX a call: call again while taken is that many. Ids that are
+ * not dead are passed over. Not repeated after a lost reply: the count would be wrong. */
+typedef void store_dead_take_fn(void *arg, const struct store_call_result *call, uint32_t taken,
+                                uint64_t left);
+int store_dead_replay(struct store *store, const struct store_queue *queue,
+                      const struct task_id *ids, size_t count, int64_t died_by_ms,
+                      store_dead_take_fn *done, void *arg);
+int store_dead_purge(struct store *store, const struct store_queue *queue,
+                     const struct task_id *ids, size_t count, int64_t died_by_ms,
+                     store_dead_take_fn *done, void *arg);
+
+/* Delete tasks whatever their state; under a lease only with force. */
+enum store_deleted { STORE_DELETED, STORE_DELETE_LEASED, STORE_DELETE_NOT_FOUND };
+typedef void store_delete_fn(void *arg, const struct store_call_result *call,
+                             const enum store_deleted *items, size_t count);
+int store_delete(struct store *store, const struct store_queue *queue, const struct task_id *ids,
+                 size_t count, bool force, store_delete_fn *done, void *arg);

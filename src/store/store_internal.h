@@ -27,6 +27,7 @@ struct store {
         struct store_claimed claimed[STORE_TASKS_MAX];
         struct store_return_verdict returned[STORE_TASKS_MAX];
         struct store_task tasks[STORE_TASKS_MAX];
+        enum store_deleted deleted[STORE_TASKS_MAX];
     } out;
 };
 
@@ -38,3 +39,18 @@ struct store *store_open_scripts(const struct store_options *options, const stru
 /* The call's result for a callback, from what the connection says. */
 void store_call_result(struct store_call_result *out, enum conn_status status,
                        const struct err *err);
+
+/* ---- of store_ops.c, for store_admin.c ---- */
+
+/* EVALSHA of a shard's script with argc arguments to follow. -EINVAL: count is 0 or above
+ * STORE_TASKS_MAX, or no such tenant. */
+int store_begin(struct store *store, enum script_id id, const struct store_queue *queue,
+                size_t count, size_t argc);
+int store_end(struct store *store, enum script_id id, size_t count, bool repeatable,
+              conn_done_fn *done, void (*user_done)(void), void *arg);
+void store_nonsense(struct store_call_result *result, const struct conn_call *call);
+bool store_is_flat_array(const struct conn_reply *reply);
+
+/* nodes: what current or the finished record says, due, body. */
+bool store_read_task(const struct task_id *id, const struct conn_node *nodes,
+                     struct store_task *out);

@@ -33,8 +33,8 @@ static void begin(struct store *store, enum script_id id, const char *key, size_
 }
 
 /* The same for a shard's script. -EINVAL: no items, too many, or no such tenant. */
-static int begin_items(struct store *store, enum script_id id, const struct store_queue *queue,
-                       size_t count, size_t argc)
+int store_begin(struct store *store, enum script_id id, const struct store_queue *queue,
+                size_t count, size_t argc)
 {
     char tag[KEYS_BYTES_MAX];
     size_t tag_bytes = keys_tag(queue->tenant, queue->number, queue->shard, tag);
@@ -45,8 +45,8 @@ static int begin_items(struct store *store, enum script_id id, const struct stor
     return 0;
 }
 
-static int end(struct store *store, enum script_id id, size_t count, bool repeatable,
-               conn_done_fn *done, any_done user_done, void *arg)
+int store_end(struct store *store, enum script_id id, size_t count, bool repeatable,
+              conn_done_fn *done, any_done user_done, void *arg)
 {
     struct conn_call call = {
         .done = done,
@@ -118,14 +118,14 @@ static bool lease_fits(const struct store_lease_ref *lease)
 
 /* ---- reading ---- */
 
-static void nonsense(struct store_call_result *result, const struct conn_call *call)
+void store_nonsense(struct store_call_result *result, const struct conn_call *call)
 {
     result->status = STORE_ERROR;
     err_set(&result->err, 0, "redis: the reply of script %s makes no sense: is this Redis ours?",
             call->script->name);
 }
 
-static bool is_flat_array(const struct conn_reply *reply)
+bool store_is_flat_array(const struct conn_reply *reply)
 {
     return reply->nodes[0].type == CONN_ARRAY &&
            (size_t)reply->nodes[0].integer == reply->count - 1;
@@ -209,7 +209,7 @@ static void on_intern(void *owner, struct conn_call *call, enum conn_status stat
             queue.number = (uint16_t)number;
         } else {
             shards = 0;
-            nonsense(&result, call);
+            store_nonsense(&result, call);
         }
     }
     ((store_intern_fn *)call->user_done)(
@@ -227,7 +227,7 @@ int store_intern(struct store *store, const char *tenant, struct store_bytes com
     begin(store, SCRIPT_INTERN, key, key_bytes, 2);
     arg_bytes(store, command);
     conn_arg_int(store->conn, store->shard_count);
-    return end(store, SCRIPT_INTERN, 1, true, on_intern, (any_done)done, arg);
+    return store_end(store, SCRIPT_INTERN, 1, true, on_intern, (any_done)done, arg);
 }
 
 /* ---- create ---- */
@@ -290,7 +290,7 @@ static void on_create(void *owner, struct conn_call *call, enum conn_status stat
     struct store_call_result result;
     store_call_result(&result, status, err);
     if (result.status == STORE_OK && !read_created(store, call, reply)) {
-        nonsense(&result, call);
+        store_nonsense(&result, call);
     }
     ((store_create_fn *)call->user_done)(call->user_arg, &result,
                                          result.status == STORE_OK ? store->out.created : NULL,
@@ -317,7 +317,7 @@ int store_create(struct store *store, const struct store_queue *queue,
         has_key |= item->key.bytes != 0;
         all_keyed &= item->key.bytes != 0;
     }
-    int rc = begin_items(store, SCRIPT_CREATE, queue, count,
+    int rc = store_begin(store, SCRIPT_CREATE, queue, count,
                          2 + count * (2 + (size_t)has_delay + (size_t)has_key));
     if (rc != 0) {
         return rc;
@@ -339,7 +339,7 @@ int store_create(struct store *store, const struct store_queue *queue,
             arg_bytes(store, item->key);
         }
     }
-    return end(store, SCRIPT_CREATE, count, all_keyed, on_create, (any_done)done, arg);
+    return store_end(store, SCRIPT_CREATE, count, all_keyed, on_create, (any_done)done, arg);
 }
 
 /* ---- claim ---- */
@@ -348,7 +348,7 @@ static bool read_claimed(struct store *store, const struct conn_call *call,
                          const struct conn_reply *reply, size_t *out_count)
 {
     const struct conn_node *nodes = reply->nodes;
-    if (!is_flat_array(reply) || reply->count < 2 || reply->count % 2 != 0 ||
+    if (!store_is_flat_array(reply) || reply->count < 2 || reply->count % 2 != 0 ||
         nodes[1].type != CONN_INTEGER) {
         return false;
     }
@@ -394,7 +394,7 @@ static void on_claim(void *owner, struct conn_call *call, enum conn_status statu
     store_call_result(&result, status, err);
     size_t count = 0;
     if (result.status == STORE_OK && !read_claimed(store, call, reply, &count)) {
-        nonsense(&result, call);
+        store_nonsense(&result, call);
     }
     ((store_claim_fn *)call->user_done)(call->user_arg, &result, store->out.claimed, count);
 }
@@ -414,7 +414,7 @@ int store_claim(struct store *store, const struct store_queue *queue,
     if (wanted > STORE_TASKS_MAX) {
         return -EINVAL;
     }
-    int rc = begin_items(store, SCRIPT_CLAIM, queue, count, 1 + 3 * count);
+    int rc = store_begin(store, SCRIPT_CLAIM, queue, count, 1 + 3 * count);
     if (rc != 0) {
         return rc;
     }
@@ -424,7 +424,7 @@ int store_claim(struct store *store, const struct store_queue *queue,
         conn_arg_int(store->conn, items[i].lease_ms);
         arg_bytes(store, items[i].worker);
     }
-    return end(store, SCRIPT_CLAIM, count, false, on_claim, (any_done)done, arg);
+    return store_end(store, SCRIPT_CLAIM, count, false, on_claim, (any_done)done, arg);
 }
 
 /* ---- heartbeat, complete, nack, abandon ---- */
@@ -473,7 +473,7 @@ static void on_heartbeat(void *owner, struct conn_call *call, enum conn_status s
                 }
             }
         } else {
-            nonsense(&result, call);
+            store_nonsense(&result, call);
         }
     }
     give_returned(store, call, &result);
@@ -488,7 +488,7 @@ int store_heartbeat(struct store *store, const struct store_queue *queue,
             return -EINVAL;
         }
     }
-    int rc = begin_items(store, SCRIPT_HEARTBEAT, queue, count, 1 + 2 * count);
+    int rc = store_begin(store, SCRIPT_HEARTBEAT, queue, count, 1 + 2 * count);
     if (rc != 0) {
         return rc;
     }
@@ -497,7 +497,7 @@ int store_heartbeat(struct store *store, const struct store_queue *queue,
         arg_lease(store, &items[i].lease, 't', 'W');
         conn_arg_int(store->conn, items[i].extend_ms);
     }
-    return end(store, SCRIPT_HEARTBEAT, count, true, on_heartbeat, (any_done)done, arg);
+    return store_end(store, SCRIPT_HEARTBEAT, count, true, on_heartbeat, (any_done)done, arg);
 }
 
 static void on_complete(void *owner, struct conn_call *call, enum conn_status status,
@@ -515,7 +515,7 @@ static void on_complete(void *owner, struct conn_call *call, enum conn_status st
                 }
             }
         } else {
-            nonsense(&result, call);
+            store_nonsense(&result, call);
         }
     }
     give_returned(store, call, &result);
@@ -533,7 +533,7 @@ int store_complete(struct store *store, const struct store_queue *queue,
         }
         all_tokens &= items[i].lease.has_token;
     }
-    int rc = begin_items(store, SCRIPT_COMPLETE, queue, count, 1 + 2 * count);
+    int rc = store_begin(store, SCRIPT_COMPLETE, queue, count, 1 + 2 * count);
     if (rc != 0) {
         return rc;
     }
@@ -542,14 +542,14 @@ int store_complete(struct store *store, const struct store_queue *queue,
         arg_lease(store, &items[i].lease, items[i].failed ? 'f' : 'c', items[i].failed ? 'F' : 'C');
         arg_bytes(store, items[i].result);
     }
-    return end(store, SCRIPT_COMPLETE, count, all_tokens, on_complete, (any_done)done, arg);
+    return store_end(store, SCRIPT_COMPLETE, count, all_tokens, on_complete, (any_done)done, arg);
 }
 
 static bool read_nacked(struct store *store, const struct conn_call *call,
                         const struct conn_reply *reply)
 {
     const struct conn_node *nodes = reply->nodes;
-    if (!is_flat_array(reply) || reply->count < 2 || nodes[1].type != CONN_STRING ||
+    if (!store_is_flat_array(reply) || reply->count < 2 || nodes[1].type != CONN_STRING ||
         nodes[1].bytes != call->count) {
         return false;
     }
@@ -576,7 +576,7 @@ static void on_nack(void *owner, struct conn_call *call, enum conn_status status
     struct store_call_result result;
     store_call_result(&result, status, err);
     if (result.status == STORE_OK && !read_nacked(store, call, reply)) {
-        nonsense(&result, call);
+        store_nonsense(&result, call);
     }
     give_returned(store, call, &result);
 }
@@ -589,7 +589,7 @@ int store_nack(struct store *store, const struct store_queue *queue,
             return -EINVAL;
         }
     }
-    int rc = begin_items(store, SCRIPT_NACK, queue, count, 2 + 3 * count);
+    int rc = store_begin(store, SCRIPT_NACK, queue, count, 2 + 3 * count);
     if (rc != 0) {
         return rc;
     }
@@ -604,7 +604,7 @@ int store_nack(struct store *store, const struct store_queue *queue,
         conn_arg_int(store->conn, delay_ms > 0 ? delay_ms : 0);
         arg_bytes(store, items[i].reason);
     }
-    return end(store, SCRIPT_NACK, count, false, on_nack, (any_done)done, arg);
+    return store_end(store, SCRIPT_NACK, count, false, on_nack, (any_done)done, arg);
 }
 
 static void on_abandon(void *owner, struct conn_call *call, enum conn_status status,
@@ -615,7 +615,7 @@ static void on_abandon(void *owner, struct conn_call *call, enum conn_status sta
     store_call_result(&result, status, err);
     int64_t now_ms = 0;
     if (result.status == STORE_OK && !read_now_and_letters(store, call, reply, &now_ms)) {
-        nonsense(&result, call);
+        store_nonsense(&result, call);
     }
     give_returned(store, call, &result);
 }
@@ -629,7 +629,7 @@ int store_abandon(struct store *store, const struct store_queue *queue,
             return -EINVAL;
         }
     }
-    int rc = begin_items(store, SCRIPT_ABANDON, queue, count, 1 + count);
+    int rc = store_begin(store, SCRIPT_ABANDON, queue, count, 1 + count);
     if (rc != 0) {
         return rc;
     }
@@ -637,7 +637,7 @@ int store_abandon(struct store *store, const struct store_queue *queue,
     for (size_t i = 0; i < count; i++) {
         arg_lease(store, &items[i].lease, 't', 'W');
     }
-    return end(store, SCRIPT_ABANDON, count, false, on_abandon, (any_done)done, arg);
+    return store_end(store, SCRIPT_ABANDON, count, false, on_abandon, (any_done)done, arg);
 }
 
 /* ---- sweep, get, stats ---- */
@@ -651,7 +651,7 @@ static void on_sweep(void *owner, struct conn_call *call, enum conn_status statu
     struct store_sweep_result out = {0};
     if (result.status == STORE_OK) {
         const struct conn_node *nodes = reply->nodes;
-        bool good = is_flat_array(reply) && reply->count == 6;
+        bool good = store_is_flat_array(reply) && reply->count == 6;
         for (size_t i = 1; good && i < 6; i++) {
             good = nodes[i].type == CONN_INTEGER && nodes[i].integer >= 0;
         }
@@ -664,7 +664,7 @@ static void on_sweep(void *owner, struct conn_call *call, enum conn_status statu
                 .now_ms = nodes[5].integer,
             };
         } else {
-            nonsense(&result, call);
+            store_nonsense(&result, call);
         }
     }
     ((store_sweep_fn *)call->user_done)(call->user_arg, &result, &out);
@@ -673,13 +673,13 @@ static void on_sweep(void *owner, struct conn_call *call, enum conn_status statu
 int store_sweep(struct store *store, const struct store_queue *queue, uint16_t limit,
                 store_sweep_fn *done, void *arg)
 {
-    int rc = begin_items(store, SCRIPT_SWEEP, queue, limit, 2);
+    int rc = store_begin(store, SCRIPT_SWEEP, queue, limit, 2);
     if (rc != 0) {
         return rc;
     }
     arg_policy(store);
     conn_arg_int(store->conn, limit);
-    return end(store, SCRIPT_SWEEP, 1, true, on_sweep, (any_done)done, arg);
+    return store_end(store, SCRIPT_SWEEP, 1, true, on_sweep, (any_done)done, arg);
 }
 
 static enum task_state state_of(char letter)
@@ -703,8 +703,8 @@ static enum task_state state_of(char letter)
 }
 
 /* nodes: what current or the finished record says, due, body. */
-static bool read_task(const struct task_id *id, const struct conn_node *nodes,
-                      struct store_task *out)
+bool store_read_task(const struct task_id *id, const struct conn_node *nodes,
+                     struct store_task *out)
 {
     *out = (struct store_task){.state = TASK_NONE};
     memcpy(out->member.bytes, id->bytes, TASK_ID_BYTES);
@@ -772,7 +772,7 @@ static bool read_task(const struct task_id *id, const struct conn_node *nodes,
 static bool read_tasks(struct store *store, const struct conn_call *call,
                        const struct conn_reply *reply)
 {
-    if (!is_flat_array(reply) || reply->count != 1 + 3 * (size_t)call->count) {
+    if (!store_is_flat_array(reply) || reply->count != 1 + 3 * (size_t)call->count) {
         return false;
     }
     struct conn_args args = conn_call_args(store->conn, call);
@@ -781,7 +781,7 @@ static bool read_tasks(struct store *store, const struct conn_call *call,
         struct task_id id;
         size_t bytes = 0;
         memcpy(id.bytes, conn_args_next(&args, &bytes), TASK_ID_BYTES);
-        if (!read_task(&id, &reply->nodes[1 + 3 * i], &store->out.tasks[i])) {
+        if (!store_read_task(&id, &reply->nodes[1 + 3 * i], &store->out.tasks[i])) {
             return false;
         }
     }
@@ -795,7 +795,7 @@ static void on_get(void *owner, struct conn_call *call, enum conn_status status,
     struct store_call_result result;
     store_call_result(&result, status, err);
     if (result.status == STORE_OK && !read_tasks(store, call, reply)) {
-        nonsense(&result, call);
+        store_nonsense(&result, call);
     }
     ((store_get_fn *)call->user_done)(
         call->user_arg, &result, result.status == STORE_OK ? store->out.tasks : NULL, call->count);
@@ -804,7 +804,7 @@ static void on_get(void *owner, struct conn_call *call, enum conn_status status,
 int store_get(struct store *store, const struct store_queue *queue, const struct task_id *ids,
               size_t count, store_get_fn *done, void *arg)
 {
-    int rc = begin_items(store, SCRIPT_GET, queue, count, 1 + count);
+    int rc = store_begin(store, SCRIPT_GET, queue, count, 1 + count);
     if (rc != 0) {
         return rc;
     }
@@ -812,7 +812,7 @@ int store_get(struct store *store, const struct store_queue *queue, const struct
     for (size_t i = 0; i < count; i++) {
         conn_arg(store->conn, ids[i].bytes, TASK_ID_BYTES);
     }
-    return end(store, SCRIPT_GET, count, true, on_get, (any_done)done, arg);
+    return store_end(store, SCRIPT_GET, count, true, on_get, (any_done)done, arg);
 }
 
 #define STATS_FIELDS 14
@@ -826,7 +826,7 @@ static void on_stats(void *owner, struct conn_call *call, enum conn_status statu
     struct store_stats out = {0};
     if (result.status == STORE_OK) {
         const struct conn_node *nodes = reply->nodes;
-        bool good = is_flat_array(reply) && reply->count == 1 + STATS_FIELDS;
+        bool good = store_is_flat_array(reply) && reply->count == 1 + STATS_FIELDS;
         for (size_t i = 1; good && i <= STATS_FIELDS; i++) {
             good = nodes[i].type == CONN_INTEGER;
         }
@@ -841,7 +841,7 @@ static void on_stats(void *owner, struct conn_call *call, enum conn_status statu
             }
             out.oldest_ready_ms = nodes[STATS_FIELDS].integer;
         } else {
-            nonsense(&result, call);
+            store_nonsense(&result, call);
         }
     }
     ((store_stats_fn *)call->user_done)(call->user_arg, &result, &out);
@@ -850,9 +850,9 @@ static void on_stats(void *owner, struct conn_call *call, enum conn_status statu
 int store_stats(struct store *store, const struct store_queue *queue, store_stats_fn *done,
                 void *arg)
 {
-    int rc = begin_items(store, SCRIPT_STATS, queue, 1, 0);
+    int rc = store_begin(store, SCRIPT_STATS, queue, 1, 0);
     if (rc != 0) {
         return rc;
     }
-    return end(store, SCRIPT_STATS, 1, true, on_stats, (any_done)done, arg);
+    return store_end(store, SCRIPT_STATS, 1, true, on_stats, (any_done)done, arg);
 }
