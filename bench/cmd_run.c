@@ -25,7 +25,7 @@ static const char help[] =
     "scheduler-create-claim-complete --profile.\n\n"
     "what is measured\n"
     "  --profile         keep profiles: callgrind, massif, dhat and their tables\n"
-    "  --quick           counts only, two repeats; without SCENARIO, of every scenario\n"
+    "  --quick           counts only, two repeats; without SCENARIO, of every micro-scenario\n"
     "  --repeat N        timed runs and counted repeats, 1..100 (default: as the scenario says)\n"
     "  --as-deployed     leave driver and Redis free to move between cores (default: both on one)\n"
     "where\n"
@@ -36,6 +36,7 @@ static const char help[] =
     "  --list            list the scenarios and end\n"
     "  --json            one JSON object on stdout\n"
     "  --help            this text\n\n"
+    "Scenarios that load the service (load-*) go to `codeq-bench load`, which has more options.\n"
     "A run that was broken off goes on where it stopped when the same command is given again.\n\n"
     "examples:\n"
     "  codeq-bench run\n"
@@ -88,14 +89,27 @@ static int is_json(const struct dirent *entry)
     return n > 5 && strcmp(entry->d_name + n - 5, ".json") == 0;
 }
 
-/* A scenario that this command measures has a workload; others belong to the load command. */
-static bool has_workload(const char *path)
+/* A scenario of roles loads the service; it belongs to the load command. A file that cannot be read
+ * is not one: reading it as the other kind says why. out_title may be NULL. */
+static bool has_roles(const char *path, char *out_title, size_t bytes)
 {
     struct json *json = json_parse_file(path, SCENARIO_FILE_BYTES_MAX, NULL);
-    bool has =
-        json == NULL || json_get(json, "workload") != NULL || json_get(json, "roles") == NULL;
+    bool has = json_get(json, "roles") != NULL && json_get(json, "workload") == NULL;
+    if (out_title != NULL) {
+        snprintf(out_title, bytes, "%s", json_string(json_get(json, "title"), ""));
+    }
     json_free(json);
     return has;
+}
+
+/* The file of an id, or the file itself. */
+static void path_of(const char *id, const char *dir, char out[RESULT_PATH_MAX])
+{
+    if (strchr(id, '/') != NULL || strstr(id, ".json") != NULL) {
+        snprintf(out, RESULT_PATH_MAX, "%s", id);
+    } else {
+        snprintf(out, RESULT_PATH_MAX, "%.800s/%.200s.json", dir, id);
+    }
 }
 
 static int plan_all(struct run_plan *plan, const char *dir, struct err *err)
@@ -109,7 +123,7 @@ static int plan_all(struct run_plan *plan, const char *dir, struct err *err)
     for (int i = 0; i < count; i++) {
         char path[RESULT_PATH_MAX];
         snprintf(path, sizeof path, "%s/%s", dir, entries[i]->d_name);
-        if (code == 0 && has_workload(path)) {
+        if (code == 0 && !has_roles(path, NULL, 0)) {
             code = plan_add(plan, path, err);
         }
         free(entries[i]);
@@ -130,15 +144,11 @@ static int plan_build(struct run_plan *plan, const struct run_options *options, 
     int code = 0;
     for (int i = 0; i < count && code == 0; i++) {
         char path[RESULT_PATH_MAX];
-        if (strchr(ids[i], '/') != NULL || strstr(ids[i], ".json") != NULL) {
-            snprintf(path, sizeof path, "%s", ids[i]);
-        } else {
-            snprintf(path, sizeof path, "%s/%s.json", dir, ids[i]);
-            if (access(path, R_OK) != 0) {
-                return err_set(err, -ENOENT,
-                               "scenario '%s': not in %s: `codeq-bench run --list` shows them",
-                               ids[i], dir[0] != '\0' ? dir : "scenarios/");
-            }
+        path_of(ids[i], dir, path);
+        if (access(path, R_OK) != 0 && strchr(ids[i], '/') == NULL) {
+            return err_set(err, -ENOENT,
+                           "scenario '%s': not in %s: `codeq-bench run --list` shows them", ids[i],
+                           dir[0] != '\0' ? dir : "scenarios/");
         }
         code = plan_add(plan, path, err);
     }
@@ -239,6 +249,22 @@ static int check_build(const struct json *hello, struct err *err)
                        "cannot be counted: install valgrind and build again");
     }
     return 0;
+}
+
+static void print_loads(const char *dir)
+{
+    struct dirent **entries = NULL;
+    int count = scandir(dir, &entries, is_json, alphasort);
+    for (int i = 0; i < count; i++) {
+        char path[RESULT_PATH_MAX], title[160];
+        snprintf(path, sizeof path, "%.700s/%s", dir, entries[i]->d_name);
+        if (has_roles(path, title, sizeof title)) {
+            printf("%-34.*s %s\n", (int)(strlen(entries[i]->d_name) - 5), entries[i]->d_name,
+                   title);
+        }
+        free(entries[i]);
+    }
+    free(entries);
 }
 
 static void print_list(const struct run_plan *plan)
@@ -348,6 +374,7 @@ static int run(const struct run_options *options, struct err *err)
     if (code != 0 || options->list) {
         if (code == 0) {
             print_list(&plan);
+            print_loads(scenarios_dir);
         }
         goto out;
     }
@@ -399,12 +426,63 @@ out:
     return code;
 }
 
+/* Scenarios that load the service go to the load command, whose options these are a part of.
+ * -1: none of them is one. */
+static int forward_loads(const struct run_options *options)
+{
+    struct result_commit commit;
+    char dir[RESULT_PATH_MAX + 32], path[RESULT_PATH_MAX], runs[24];
+    result_commit_read(".", &commit);
+    programs_scenarios(commit.root, dir, sizeof dir);
+    const char *scenarios_dir = options->scenarios_dir != NULL ? options->scenarios_dir : dir;
+    int loads = 0;
+    for (int i = 0; i < options->id_count; i++) {
+        path_of(options->ids[i], scenarios_dir, path);
+        loads += has_roles(path, NULL, 0);
+    }
+    if (loads == 0 || options->list) {
+        return -1;
+    }
+    struct err err;
+    if (loads < options->id_count) {
+        err_set(&err, 0,
+                "run: some of these scenarios load the service and some do not: run the "
+                "two kinds apart");
+        return cmd_fail(CMD_USAGE, &err);
+    }
+    const char *argv[SCENARIOS_MAX + 16] = {"load", "--scenarios", scenarios_dir};
+    int argc = 3;
+    if (options->measure.repeats > 0) {
+        snprintf(runs, sizeof runs, "%lld", (long long)options->measure.repeats);
+        argv[argc++] = "--runs";
+        argv[argc++] = runs;
+    }
+    if (options->out != NULL) {
+        argv[argc++] = "--out";
+        argv[argc++] = options->out;
+    }
+    if (options->measure.counts_only) {
+        argv[argc++] = "--short";
+    }
+    if (options->json) {
+        argv[argc++] = "--json";
+    }
+    for (int i = 0; i < options->id_count && i < SCENARIOS_MAX; i++) {
+        argv[argc++] = options->ids[i];
+    }
+    return cmd_load(argc, (char **)(uintptr_t)argv);
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct run_options options = {0};
     int usage = parse(argc, argv, &options);
     if (usage != CMD_OK) {
         return usage;
+    }
+    int forwarded = forward_loads(&options);
+    if (forwarded >= 0) {
+        return forwarded;
     }
     struct err err = {""};
     int code = run(&options, &err);
