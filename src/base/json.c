@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -79,8 +80,17 @@ static int check_text(const char *text, size_t bytes, struct err *err)
             if (*p < 0x20) {
                 why = "control character in a string";
             } else if (*p == '\\' && p + 1 < end) {
-                if (p[1] == 'u' && end - p >= 6 && memcmp(p + 2, "0000", 4) == 0) {
-                    why = "NUL in a string";
+                if (p[1] == 'u') {
+                    /* cJSON takes broken digits for \u0000, and that for the string's end. */
+                    size_t digits = 0;
+                    while (digits < 4 && p + 2 + digits < end && isxdigit(p[2 + digits])) {
+                        digits++;
+                    }
+                    if (digits < 4) {
+                        why = "broken \\u escape";
+                    } else if (memcmp(p + 2, "0000", 4) == 0) {
+                        why = "NUL in a string";
+                    }
                 }
                 n = p[1] < 0x80 ? 2 : 1;
             } else if (*p == '"') {
