@@ -302,8 +302,7 @@ static const char *create_read(struct item *item, const struct body_value *value
         return "too many queues";
     }
     if (key_bytes > 0) {
-        create->key.data = request_strdup(request, key, key_bytes);
-        create->key.bytes = key_bytes;
+        create->key = (struct store_bytes){key, key_bytes};
     }
     struct store_bytes payload =
         body_has(&v[CREATE_PAYLOAD]) ? v[CREATE_PAYLOAD].raw : (struct store_bytes){"null", 4};
@@ -438,7 +437,7 @@ static void create_one(struct service *service, struct request *request)
     (void)service;
     struct body body;
     struct body_value value;
-    if (body_open(&body, request->http.body.data, request->http.body.bytes, &value, NULL) != 0) {
+    if (body_open(&body, request, &value) != 0) {
         request_answer_error(request, 400, "invalid body");
         return;
     }
@@ -453,7 +452,7 @@ static size_t batch_open(struct request *request, struct body *body, const char 
                          struct body_items *items)
 {
     struct body_value value;
-    if (body_open(body, request->http.body.data, request->http.body.bytes, &value, NULL) != 0) {
+    if (body_open(body, request, &value) != 0) {
         request_answer_error(request, 400, "invalid body");
         return 0;
     }
@@ -462,12 +461,12 @@ static size_t batch_open(struct request *request, struct body *body, const char 
     if (body_members(&value, &key, 1, &list) != 0 ||
         (body_has(&list) && !body_items_begin(&list, items))) {
         request_answer_error(request, 400, "invalid body");
-    } else if (!body_has(&list) || json_count(list.json) == 0) {
+    } else if (!body_has(&list) || body_count(&list) == 0) {
         request_answer_error(request, 400, "the list is empty");
-    } else if (json_count(list.json) > BATCH_TASKS_MAX) {
+    } else if (body_count(&list) > BATCH_TASKS_MAX) {
         request_answer_error(request, 400, "more than 100 items");
     } else {
-        count = json_count(list.json);
+        count = body_count(&list);
     }
     if (count == 0) {
         body_close(body);
@@ -809,7 +808,7 @@ static bool claim_queues(struct claim *claim, const struct body_value *commands)
         request_answer_error(request, 400, "invalid body");
         return false;
     }
-    size_t named = body_has(commands) ? json_count(commands->json) : 0;
+    size_t named = body_has(commands) ? body_count(commands) : 0;
     if (named > CLAIM_COMMANDS_MAX) {
         request_answer_error(request, 400, "more than 64 commands");
         return false;
@@ -868,7 +867,7 @@ static void claim_start(struct request *request, bool batch)
     struct service *service = request->service;
     struct body body;
     struct body_value value;
-    if (body_open(&body, request->http.body.data, request->http.body.bytes, &value, NULL) != 0) {
+    if (body_open(&body, request, &value) != 0) {
         request_answer_error(request, 400, "invalid body");
         return;
     }
@@ -1033,7 +1032,7 @@ static void heartbeat(struct service *service, struct request *request)
     struct body_value value;
     struct body_value v[2];
     int64_t seconds = 0;
-    if (body_open(&body, request->http.body.data, request->http.body.bytes, &value, NULL) != 0) {
+    if (body_open(&body, request, &value) != 0) {
         request_answer_error(request, 400, "invalid body");
         return;
     }
@@ -1146,7 +1145,7 @@ static void nack(struct service *service, struct request *request)
     struct body_value v[3];
     int64_t seconds = 0;
     const char *reason = NULL;
-    if (body_open(&body, request->http.body.data, request->http.body.bytes, &value, NULL) != 0) {
+    if (body_open(&body, request, &value) != 0) {
         request_answer_error(request, 400, "invalid body");
         return;
     }
@@ -1166,9 +1165,7 @@ static void nack(struct service *service, struct request *request)
                                                               : seconds * 1000;
             item.reason = none;
             if (reason != NULL) {
-                size_t bytes = strlen(reason);
-                item.reason.data = request_strdup(request, reason, bytes);
-                item.reason.bytes = bytes;
+                item.reason = text_of(reason);
             }
             struct store_queue queue = queue_of(request, &id);
             gather_nack(service->gather, &queue, &item, on_nacked, item_alone(request, &id), 0);
@@ -1240,7 +1237,7 @@ static const char *result_read(struct item *item, const struct body_value *v,
     const char *status = NULL;
     const char *error = NULL;
     if (!body_text(&v[RESULT_STATUS], &status) || !body_text(&v[RESULT_ERROR], &error) ||
-        (body_has(&v[RESULT_RESULT]) && json_type(v[RESULT_RESULT].json) != JSON_OBJECT)) {
+        (body_has(&v[RESULT_RESULT]) && !body_is_object(&v[RESULT_RESULT]))) {
         return "invalid request body";
     }
     bool failed = status != NULL && strcmp(status, "FAILED") == 0;
@@ -1324,7 +1321,7 @@ static void result_post(struct service *service, struct request *request)
     struct body body;
     struct body_value value;
     struct body_value v[RESULT_KEYS];
-    if (body_open(&body, request->http.body.data, request->http.body.bytes, &value, NULL) != 0) {
+    if (body_open(&body, request, &value) != 0) {
         request_answer_error(request, 400, "invalid request body");
         return;
     }

@@ -1,145 +1,137 @@
 #include "service/body.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
-int body_open(struct body *body, const char *text, size_t bytes, struct body_value *out,
-              struct err *err)
+#define KEEP_TOKENS 4096 /* more are given back after the request */
+
+static _Thread_local struct json_tokens shared_tokens;
+
+static struct body_value at(const struct body *body, uint32_t number)
 {
-    body->root = json_parse(text, bytes, err);
-    if (body->root == NULL) {
+    const struct json_token *token = &body->tokens->tokens[number];
+    return (struct body_value){body, number, {body->text + token->at, token->bytes}};
+}
+
+int body_open(struct body *body, struct request *request, struct body_value *out)
+{
+    body->request = request;
+    body->tokens = &shared_tokens;
+    body->text = request->http.body.data;
+    if (json_tokens_parse(body->tokens, body->text, request->http.body.bytes, NULL) != 0) {
+        body_close(body);
         return -EINVAL;
     }
-    const char *end = text + bytes;
-    while (text < end && (*text == ' ' || *text == '\t' || *text == '\n' || *text == '\r')) {
-        text++;
-    }
-    *out = (struct body_value){body->root, {text, (size_t)(end - text)}};
+    *out = at(body, 0);
     return 0;
 }
 
 void body_close(struct body *body)
 {
-    json_free(body->root);
-    body->root = NULL;
+    if (body->tokens->capacity > KEEP_TOKENS) {
+        json_tokens_fini(body->tokens);
+    }
 }
 
-/* The text has been parsed, so the three below cannot run past its end. */
-static const char *skip_space(const char *p)
+static const struct json_token *token_of(const struct body_value *value)
 {
-    while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r') {
-        p++;
-    }
-    return p;
+    return value->body == NULL ? NULL : &value->body->tokens->tokens[value->token];
 }
 
-static const char *skip_string(const char *p)
+/* Is this key's text name? Escaped ones are decoded to see. */
+static bool key_is(const struct body *body, const struct json_token *key, const char *name,
+                   size_t name_bytes)
 {
-    for (p++; *p != '"'; p++) {
-        if (*p == '\\') {
-            p++;
-        }
+    const char *text = body->text + key->at + 1;
+    if (!key->escaped) {
+        return key->bytes - 2 == name_bytes && memcmp(text, name, name_bytes) == 0;
     }
-    return p + 1;
-}
-
-static const char *skip_value(const char *p)
-{
-    if (*p == '"') {
-        return skip_string(p);
-    }
-    if (*p != '{' && *p != '[') {
-        while (strchr(",]} \t\n\r", *p) == NULL) {
-            p++;
-        }
-        return p;
-    }
-    unsigned depth = 0;
-    for (;;) {
-        if (*p == '"') {
-            p = skip_string(p);
-            continue;
-        }
-        if (*p == '{' || *p == '[') {
-            depth++;
-        } else if ((*p == '}' || *p == ']') && --depth == 0) {
-            return p + 1;
-        }
-        p++;
-    }
+    char decoded[256];
+    return key->bytes < sizeof(decoded) &&
+           json_token_decode(key, body->text, decoded) == name_bytes &&
+           memcmp(decoded, name, name_bytes) == 0;
 }
 
 int body_members(const struct body_value *value, const char *const *keys, size_t count,
                  struct body_value *out)
 {
-    if (json_type(value->json) != JSON_OBJECT) {
+    const struct json_token *object = token_of(value);
+    size_t key_bytes[BODY_KEYS_MAX];
+    assert(count <= BODY_KEYS_MAX);
+    if (object == NULL || object->type != JSON_OBJECT) {
         return -1;
     }
     for (size_t i = 0; i < count; i++) {
-        out[i] = (struct body_value){NULL, {NULL, 0}};
+        out[i] = (struct body_value){0};
+        key_bytes[i] = strlen(keys[i]);
     }
-    const char *p = value->raw.data + 1;
-    for (const struct json *c = json_first(value->json); c != NULL; c = json_next(c)) {
-        p = skip_space(p);
-        p = skip_space(skip_string(p)) + 1; /* key and colon */
-        p = skip_space(p);
-        const char *end = skip_value(p);
-        for (size_t i = 0; i < count; i++) {
-            if (strcmp(json_key(c), keys[i]) == 0 && json_type(c) != JSON_NULL) {
-                out[i] = (struct body_value){c, {p, (size_t)(end - p)}};
+    uint32_t t = value->token + 1;
+    for (uint32_t left = object->count; left > 0; left--) {
+        const struct json_token *key = &value->body->tokens->tokens[t];
+        for (size_t i = 0; i < count && key[1].type != JSON_NULL; i++) {
+            if (key_is(value->body, key, keys[i], key_bytes[i])) {
+                out[i] = at(value->body, t + 1);
+                break;
             }
         }
-        p = skip_space(end) + 1; /* comma */
+        t = key[1].next;
     }
     return 0;
 }
 
 bool body_items_begin(const struct body_value *value, struct body_items *items)
 {
-    if (json_type(value->json) != JSON_ARRAY) {
+    const struct json_token *array = token_of(value);
+    if (array == NULL || array->type != JSON_ARRAY) {
         return false;
     }
-    items->next = json_first(value->json);
-    items->at = value->raw.data + 1;
+    *items = (struct body_items){value->body, value->token + 1, array->count};
     return true;
 }
 
 bool body_items_next(struct body_items *items, struct body_value *out)
 {
-    if (items->next == NULL) {
+    if (items->left == 0) {
         return false;
     }
-    const char *p = skip_space(items->at);
-    const char *end = skip_value(p);
-    *out = (struct body_value){items->next, {p, (size_t)(end - p)}};
-    items->next = json_next(items->next);
-    items->at = skip_space(end) + 1;
+    *out = at(items->body, items->token);
+    items->token = items->body->tokens->tokens[items->token].next;
+    items->left--;
     return true;
+}
+
+bool body_is_object(const struct body_value *value)
+{
+    const struct json_token *token = token_of(value);
+    return token != NULL && token->type == JSON_OBJECT;
+}
+
+size_t body_count(const struct body_value *value)
+{
+    const struct json_token *token = token_of(value);
+    return token == NULL ? 0 : token->count;
 }
 
 bool body_text(const struct body_value *value, const char **out)
 {
+    const struct json_token *token = token_of(value);
     *out = NULL;
-    if (value->json == NULL) {
+    if (token == NULL) {
         return true;
     }
-    *out = json_string(value->json, NULL);
-    return *out != NULL;
+    if (token->type != JSON_STRING) {
+        return false;
+    }
+    char *text = request_alloc(value->body->request, token->bytes);
+    json_token_decode(token, value->body->text, text);
+    *out = text;
+    return true;
 }
 
 bool body_int(const struct body_value *value, int64_t fallback, int64_t *out)
 {
+    const struct json_token *token = token_of(value);
     *out = fallback;
-    if (value->json == NULL) {
-        return true;
-    }
-    if (json_type(value->json) != JSON_NUMBER) {
-        return false;
-    }
-    int64_t n = json_int(value->json, INT64_MIN);
-    if (n == INT64_MIN) {
-        return false; /* a fraction, or too large to be exact */
-    }
-    *out = n;
-    return true;
+    return token == NULL || json_token_int(token, value->body->text, out);
 }
