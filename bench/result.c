@@ -435,11 +435,9 @@ int result_write_manifest(const char *set_dir, const struct result_commit *commi
     return code;
 }
 
-/* The newest folder by its manifest's "created" would need every set read; the file's time is near
- * enough to choose what to look at. */
 int result_newest(const char *results_dir, char out[RESULT_PATH_MAX], struct err *err)
 {
-    struct timespec best = {0, 0};
+    char best[CLOCK_RFC3339_BYTES] = "";
     bool found = false;
     DIR *commits = opendir(results_dir);
     for (struct dirent *c; commits != NULL && (c = readdir(commits)) != NULL;) {
@@ -453,16 +451,17 @@ int result_newest(const char *results_dir, char out[RESULT_PATH_MAX], struct err
             if (e->d_name[0] == '.') {
                 continue;
             }
-            struct stat st;
             snprintf(path, sizeof path, "%s/%s/%s/manifest.json", results_dir, c->d_name,
                      e->d_name);
-            if (stat(path, &st) == 0 &&
-                (!found || st.st_mtim.tv_sec > best.tv_sec ||
-                 (st.st_mtim.tv_sec == best.tv_sec && st.st_mtim.tv_nsec > best.tv_nsec))) {
-                best = st.st_mtim;
+            struct json *manifest = json_parse_file(path, RESULT_FILE_BYTES_MAX, NULL);
+            /* UTC texts of one width: their order is that of time. */
+            const char *created = json_string(json_get(manifest, "created"), "");
+            if (manifest != NULL && (!found || strcmp(created, best) > 0)) {
                 found = true;
+                snprintf(best, sizeof best, "%s", created);
                 snprintf(out, RESULT_PATH_MAX, "%s/%s/%s", results_dir, c->d_name, e->d_name);
             }
+            json_free(manifest);
         }
         if (envs != NULL) {
             closedir(envs);

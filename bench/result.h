@@ -65,5 +65,6 @@ struct result_list {
 int result_list_files(const char *set_dir, struct result_list *out, struct err *err);
 void result_list_free(struct result_list *list);
 
-/* The set folder last written under results_dir ("<commit>/<env8>"). -ENOENT when there is none. */
+/* The set folder under results_dir ("<commit>/<env8>") whose manifest was written last, by its
+ * own words. -ENOENT when there is none. */
 int result_newest(const char *results_dir, char out[RESULT_PATH_MAX], struct err *err);

@@ -309,6 +309,27 @@ static void a_cut_off_run_can_be_cut_away_to_go_on(void **state)
     result_runs_free(&runs);
 }
 
+static void the_newest_set_is_the_one_that_says_so(void **state)
+{
+    struct set *set = *state;
+    static const char *const created[] = {"2026-11-23T08:00:00.000Z", "2026-11-24T08:00:00.000Z",
+                                          "2026-11-22T08:00:00.000Z"};
+    char dir[160], text[120], newest[RESULT_PATH_MAX];
+    struct err err;
+    snprintf(dir, sizeof dir, "%s/r", set->dir);
+    assert_int_equal(result_newest(dir, newest, &err), -ENOENT);
+    for (int i = 0; i < 3; i++) {
+        snprintf(dir, sizeof dir, "%s/r/commit%d/env", set->dir, i);
+        assert_int_equal(result_make_dirs(dir, NULL), 0);
+        snprintf(dir, sizeof dir, "r/commit%d/env/manifest.json", i);
+        snprintf(text, sizeof text, "{\"created\":\"%s\"}", created[i]);
+        write_in(set, dir, text);
+    }
+    snprintf(dir, sizeof dir, "%s/r", set->dir);
+    assert_int_equal(result_newest(dir, newest, &err), 0);
+    assert_non_null(strstr(newest, "/commit1/env"));
+}
+
 #define SET_TEST(f) cmocka_unit_test_setup_teardown(f, make_set, drop_set)
 
 int main(void)
@@ -326,6 +347,7 @@ int main(void)
         SET_TEST(missing_and_unknown_files_are_named),
         SET_TEST(an_edited_environment_is_found),
         SET_TEST(a_cut_off_run_can_be_cut_away_to_go_on),
+        SET_TEST(the_newest_set_is_the_one_that_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
