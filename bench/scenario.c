@@ -145,9 +145,9 @@ static int read_all(struct scenario *s, struct err *err)
     s->seed = fields_int(&f, "seed", 0, INT64_C(1) << 40, 42);
     for (int i = 0; unsupported[i] != NULL; i++) {
         if (f.code == 0 && json_get(s->json, unsupported[i]) != NULL) {
-            fields_fail(&f, unsupported[i],
-                        "not supported here: a scenario with a workload measures one operation in "
-                        "lock step");
+            fields_fail(
+                &f, unsupported[i],
+                "not supported by run: scenarios that load the service belong to codeq-bench load");
         }
     }
     read_workload(&f, s);
