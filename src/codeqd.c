@@ -194,6 +194,7 @@ static int run(const struct config *config)
         struct server_options options = {.config = config,
                                          .redis_url = url,
                                          .shared = shared,
+                                         .first = i > 0 ? threads[0].server : NULL,
                                          .listen_fd = fd,
                                          .thread = (unsigned)i};
         threads[i].server = server_new(&options, &err);
@@ -227,7 +228,7 @@ out:
     for (int64_t i = 0; i < started; i++) {
         pthread_join(threads[i].id, NULL);
     }
-    for (int64_t i = 0; i < config->threads; i++) {
+    for (int64_t i = config->threads - 1; i >= 0; i--) { /* the first is used by the others */
         server_free(threads[i].server);
     }
     service_shared_free(shared);

@@ -14,6 +14,7 @@
 #include "service/service.h"
 #include "service/task_json.h"
 #include "service/waiters.h"
+#include "service/webhook.h"
 
 #define BATCH_TASKS_MAX 100
 #define BATCH_CLAIM_MAX 10
@@ -55,6 +56,41 @@ static void work_arrived(struct request *request, const struct task_id *id)
     }
 }
 
+/* A lease has ended here. */
+static struct queue *lease_ended(struct service *service, const char *tenant,
+                                 const struct task_id *id, enum metrics_command_counter counter)
+{
+    struct queue *queue = queues_by_number(service->queues, tenant, task_id_queue(id));
+    if (queue != NULL) {
+        metrics_count_command(service->metrics, counter, queue->metrics_slot, 1);
+        metrics_lease_end(service->metrics, id, queue->metrics_slot, service->now_ns);
+    }
+    return queue;
+}
+
+static void task_ended(struct service *service, const char *tenant, const struct task_id *id,
+                       bool failed, int64_t ended_ms)
+{
+    struct queue *queue =
+        lease_ended(service, tenant, id, failed ? METRICS_FAILED : METRICS_COMPLETED);
+    if (queue != NULL && ended_ms > 0) {
+        metrics_observe_command(service->metrics,
+                                failed ? METRICS_PROCESSING_FAILED : METRICS_PROCESSING_COMPLETED,
+                                queue->metrics_slot, (ended_ms - task_id_time_ms(id)) * NS_PER_MS);
+    }
+}
+
+static void task_claimed(struct service *service, const struct queue *queue,
+                         const struct store_claimed *task, int64_t claimed_ms)
+{
+    struct task_id id = task_member_id(&task->member);
+    metrics_lease_begin(service->metrics, &id, service->now_ns);
+    if (task_member_attempts(&task->member) == 1) {
+        metrics_observe_command(service->metrics, METRICS_QUEUE_WAIT, queue->metrics_slot,
+                                (claimed_ms - task_id_time_ms(&id)) * NS_PER_MS);
+    }
+}
+
 /* ---- one item, alone or in a batch ---- */
 
 struct batch {
@@ -81,6 +117,7 @@ struct item {
         };
         struct {
             struct store_bytes result;
+            bool failed;
         };
     };
 };
@@ -383,6 +420,7 @@ static void on_created(void *arg, size_t index, const struct gather_result *resu
     answer_task(item, &view); /* the last use of item */
     if (!delayed) {
         waiters_work(service, queue, 1);
+        webhook_ready(service->webhook, queue->tenant, queue->command, queue->command_bytes);
     }
 }
 
@@ -634,6 +672,10 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
         reaper_due(request->service->reaper, &queue, until_ms);
         metrics_count_command(request->service->metrics, METRICS_CLAIMED,
                               claim->queues[claim->at]->metrics_slot, result->claimed_count);
+        for (size_t i = 0; i < result->claimed_count; i++) {
+            task_claimed(request->service, claim->queues[claim->at], &result->claimed[i],
+                         until_ms - claim->lease_ms);
+        }
     }
     if (result->claimed_count > 0 && http_is_gone(request->http.conn)) {
         give_back(claim, result->claimed, result->claimed_count);
@@ -754,6 +796,7 @@ static void claim_missed(struct claim *claim)
         return;
     }
     claim->parked = true;
+    claim->request->waited = true;
 }
 
 static void claim_resume(void *arg, struct queue *queue, const struct store_call_result *call)
@@ -970,6 +1013,8 @@ static void item_refused(struct item *item, enum store_verdict verdict, const ch
 {
     switch (verdict) {
     case STORE_LOST:
+        lease_ended(item->request->service, item->request->who.tenant, &item->id,
+                    METRICS_LEASES_LOST);
         item_error(item, 409, "lease-lost");
         break;
     case STORE_NOT_OWNER:
@@ -1010,6 +1055,12 @@ static void on_heartbeat(void *arg, size_t index, const struct gather_result *re
     }
     struct store_queue queue = queue_of(item->request, &item->id);
     reaper_due(item->request->service->reaper, &queue, result->returned->lease_until_ms);
+    struct queue *known =
+        queues_by_number(item->request->service->queues, queue.tenant, queue.number);
+    if (known != NULL) {
+        metrics_count_command(item->request->service->metrics, METRICS_HEARTBEATS,
+                              known->metrics_slot, 1);
+    }
     if (item->batch != NULL) {
         item_end(item, TEXT_PUT(item_begin(item, 200, 16), "true"));
     } else {
@@ -1065,6 +1116,7 @@ static void on_abandoned(void *arg, size_t index, const struct gather_result *re
         item_refused(item, result->returned->verdict, "not-found", 403);
         return;
     }
+    lease_ended(item->request->service, item->request->who.tenant, &item->id, METRICS_ABANDONED);
     work_arrived(item->request, &item->id);
     item_end(item, TEXT_PUT(item_begin(item, 200, 32), "{\"status\":\"requeued\"}"));
 }
@@ -1121,6 +1173,13 @@ static void on_nacked(void *arg, size_t index, const struct gather_result *resul
     if (returned->verdict != STORE_DONE) {
         item_refused(item, returned->verdict, "task not found", 409);
         return;
+    }
+    struct service *service = item->request->service;
+    const char *tenant = item->request->who.tenant;
+    lease_ended(service, tenant, &item->id, METRICS_NACKED);
+    if (returned->dead) {
+        task_ended(service, tenant, &item->id, true, 0);
+        webhook_poke(service->webhook, tenant, task_id_queue(&item->id), task_id_shard(&item->id));
     }
     if (!returned->dead && returned->delay_ms == 0) {
         work_arrived(item->request, &item->id);
@@ -1276,6 +1335,7 @@ static const char *result_read(struct item *item, const struct body_value *v,
     }
     item->result = (struct store_bytes){text, (size_t)(at - text)};
     complete->result = item->result;
+    item->failed = failed;
     return NULL;
 }
 
@@ -1311,6 +1371,12 @@ static void on_completed(void *arg, size_t index, const struct gather_result *re
     if (returned->verdict != STORE_DONE) {
         item_refused(item, returned->verdict, "task not found", 409);
         return;
+    }
+    struct service *service = item->request->service;
+    const char *tenant = item->request->who.tenant;
+    task_ended(service, tenant, &item->id, item->failed, returned->ended_ms);
+    if (returned->outbox) {
+        webhook_poke(service->webhook, tenant, task_id_queue(&item->id), task_id_shard(&item->id));
     }
     char *at = item_begin(item, 200, result_json_room(item->result.bytes));
     item_end(item, result_json(at, &item->id, &item->result, returned->ended_ms));
@@ -1520,6 +1586,7 @@ static void on_result_got(void *arg, size_t index, const struct gather_result *r
     wait->timer.data = wait;
     ev_timer_start(service->loop, &wait->timer);
     wait->timer_on = true;
+    request->waited = true;
 }
 
 static void result_look(struct result_wait *wait)

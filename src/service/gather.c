@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 
 #define GROUP_SLOTS 256 /* hash chains of one turn's groups */
@@ -50,6 +51,8 @@ struct gather {
     struct call *idle;
     struct call *slots[GROUP_SLOTS];
     struct gather_counters counters;
+    const struct call *sampled; /* being timed; NULL: none */
+    int64_t sampled_at_ns;
 };
 
 static void *must(void *memory)
@@ -203,6 +206,12 @@ void gather_get(struct gather *gather, const struct store_queue *queue, const st
 
 static void release(struct call *call)
 {
+    struct gather *timed = call->gather;
+    if (timed->sampled == call) {
+        timed->sampled = NULL;
+        timed->counters.samples++;
+        timed->counters.sample_ns = clock_monotonic_ns(clock_system()) - timed->sampled_at_ns;
+    }
     call->next = call->gather->idle;
     call->gather->idle = call;
 }
@@ -289,6 +298,10 @@ static void on_claimed(void *arg, const struct store_call_result *result,
 
 static int start(struct gather *gather, struct call *call)
 {
+    if (gather->sampled == NULL) {
+        gather->sampled = call;
+        gather->sampled_at_ns = clock_monotonic_ns(clock_system());
+    }
     struct store *store = gather->store;
     switch (call->op) {
     case OP_CREATE:

@@ -29,6 +29,8 @@ typedef void gather_done_fn(void *arg, size_t index, const struct gather_result 
 struct gather_counters {
     uint64_t calls; /* script calls begun */
     uint64_t items;
+    uint64_t samples; /* calls that were timed: one at a time */
+    int64_t sample_ns; /* the last one, from begun to answered */
 };
 
 struct gather *gather_new(struct store *store);

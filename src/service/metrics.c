@@ -40,7 +40,15 @@ struct operation {
     counter statuses[STATUS_COUNT];
 };
 
+#define LEASES_REMEMBERED 8192
+
+struct lease_begin {
+    struct task_id id;
+    int64_t at_ns;
+};
+
 struct metrics {
+    struct lease_begin leases[LEASES_REMEMBERED];
     _Atomic unsigned command_count; /* names below it are written and stay */
     _Atomic unsigned operation_count;
     struct command commands[METRICS_COMMANDS_MAX];
@@ -148,6 +156,31 @@ void metrics_set(struct metrics *metrics, enum metrics_gauge id, int64_t value)
     atomic_store_explicit(&metrics->gauges[id], value, memory_order_relaxed);
 }
 
+static struct lease_begin *lease_slot(struct metrics *metrics, const struct task_id *id)
+{
+    uint64_t a;
+    uint64_t b;
+    memcpy(&a, id->bytes, sizeof a);
+    memcpy(&b, id->bytes + sizeof a, sizeof b);
+    uint64_t h = (a ^ b * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
+    return &metrics->leases[h >> 32 & (LEASES_REMEMBERED - 1)];
+}
+
+void metrics_lease_begin(struct metrics *metrics, const struct task_id *id, int64_t now_ns)
+{
+    *lease_slot(metrics, id) = (struct lease_begin){*id, now_ns};
+}
+
+void metrics_lease_end(struct metrics *metrics, const struct task_id *id, unsigned command,
+                       int64_t now_ns)
+{
+    struct lease_begin *begin = lease_slot(metrics, id);
+    if (begin->at_ns != 0 && task_id_equal(&begin->id, id)) {
+        metrics_observe_command(metrics, METRICS_LEASE_HOLD, command, now_ns - begin->at_ns);
+        begin->at_ns = 0;
+    }
+}
+
 void metrics_request(struct metrics *metrics, const char *operation, int status)
 {
     unsigned count = atomic_load_explicit(&metrics->operation_count, memory_order_relaxed);
@@ -194,10 +227,11 @@ static const struct texts COMMAND_COUNTERS[METRICS_COMMAND_COUNTERS] = {
 };
 
 static const struct texts COMMAND_HISTOGRAMS[METRICS_COMMAND_HISTOGRAMS] = {
-    [METRICS_QUEUE_WAIT] = {"codeq_queue_wait_seconds", "", "From ready to claimed"},
-    [METRICS_LEASE_HOLD] = {"codeq_lease_hold_seconds", "", "From claimed to ended or given back"},
+    [METRICS_QUEUE_WAIT] = {"codeq_queue_wait_seconds", "", "From create to the first claim"},
+    [METRICS_LEASE_HOLD] = {"codeq_lease_hold_seconds", "",
+                            "From claimed to ended or given back, seen by one thread"},
     [METRICS_DELAYED_LATENESS] = {"codeq_delayed_lateness_seconds", "",
-                                  "From a delayed task's due time to ready"},
+                                  "From a deadline to the sweep that took it"},
     [METRICS_PROCESSING_COMPLETED] = {"codeq_task_processing_latency_seconds",
                                       ",status=\"COMPLETED\"", "From create to the end"},
     [METRICS_PROCESSING_FAILED] = {"codeq_task_processing_latency_seconds", ",status=\"FAILED\"",
@@ -212,7 +246,7 @@ static const struct texts HISTOGRAMS[METRICS_HISTOGRAMS] = {
     [METRICS_REQUEST_LATENCY] = {"codeq_http_request_seconds", "",
                                  "From a request's last byte to its answer, without long polls"},
     [METRICS_REDIS_ROUND_TRIP] = {"codeq_redis_round_trip_seconds", "",
-                                  "From a command written to its reply read"},
+                                  "From a script call begun to its answer taken, a sample"},
 };
 
 static const struct texts COUNTERS[METRICS_COUNTERS] = {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "sched/task.h"
 
 #define METRICS_COMMANDS_MAX 128
 #define METRICS_COMMAND_BYTES_MAX 63
@@ -37,9 +38,9 @@ enum metrics_command_counter {
 
 /* Histograms with the label command. */
 enum metrics_command_histogram {
-    METRICS_QUEUE_WAIT, /* ready to claimed */
-    METRICS_LEASE_HOLD, /* claimed to completed, given back or lost */
-    METRICS_DELAYED_LATENESS, /* due to ready */
+    METRICS_QUEUE_WAIT, /* created to first claimed, of tasks without a delay */
+    METRICS_LEASE_HOLD, /* claimed to ended or given back, where this thread saw both */
+    METRICS_DELAYED_LATENESS, /* a deadline to the sweep that took it, one a sweep */
     METRICS_PROCESSING_COMPLETED, /* created to completed */
     METRICS_PROCESSING_FAILED,
     METRICS_COMMAND_HISTOGRAMS
@@ -100,6 +101,12 @@ void metrics_observe_command(struct metrics *metrics, enum metrics_command_histo
 void metrics_count(struct metrics *metrics, enum metrics_counter id, uint64_t n);
 void metrics_observe(struct metrics *metrics, enum metrics_histogram id, int64_t ns);
 void metrics_set(struct metrics *metrics, enum metrics_gauge id, int64_t value);
+
+/* A lease began, and ended: observes METRICS_LEASE_HOLD when the begin is still remembered (a fixed
+ * table; a newer lease may have taken its place). */
+void metrics_lease_begin(struct metrics *metrics, const struct task_id *id, int64_t now_ns);
+void metrics_lease_end(struct metrics *metrics, const struct task_id *id, unsigned command,
+                       int64_t now_ns);
 
 /* One answered request. operation: the route's (a constant), NULL for one that met no route. */
 void metrics_request(struct metrics *metrics, const char *operation, int status);

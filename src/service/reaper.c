@@ -9,6 +9,7 @@
 #include "service/metrics.h"
 #include "service/queues.h"
 #include "service/waiters.h"
+#include "service/webhook.h"
 #include "store/conn.h"
 
 #define SLOTS 4096
@@ -25,6 +26,7 @@ struct shard {
     int64_t due_ms;
     size_t at; /* in the heap */
     unsigned in_flight;
+    int64_t swept_due_ms; /* what the last sweep was for */
 };
 
 struct reaper {
@@ -218,6 +220,14 @@ static void on_swept(void *arg, const struct store_call_result *call,
             metrics_count_command(service->metrics, METRICS_FAILED, queue->metrics_slot,
                                   result->dead);
         }
+        if (result->promoted > 0 && shard->swept_due_ms > 0) {
+            metrics_observe_command(service->metrics, METRICS_DELAYED_LATENESS, queue->metrics_slot,
+                                    (result->now_ms - shard->swept_due_ms) * NS_PER_MS);
+            shard->swept_due_ms = 0;
+        }
+        if (result->dead > 0) {
+            webhook_poke(service->webhook, shard->tenant, shard->number, shard->shard);
+        }
         uint32_t ready = result->promoted + result->reaped - result->dead;
         if (ready > 0) {
             waiters_work(service, queue, ready);
@@ -248,6 +258,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
         struct shard *shard = reaper->heap[0];
         heap_remove(reaper, shard);
         if (shard->in_flight == 0) {
+            shard->swept_due_ms = shard->due_ms;
             sweep(shard);
         }
     }

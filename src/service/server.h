@@ -14,6 +14,7 @@ struct server_options {
     const struct config *config; /* must outlive the server */
     const char *redis_url;
     struct service_shared *shared; /* of all threads; must outlive them */
+    struct server *first; /* thread 0's, for the others; freed after them; NULL for itself */
     int listen_fd; /* taken */
     unsigned thread;
 };

@@ -1,5 +1,6 @@
 #include "service/service.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,15 +14,19 @@
 #include <netdb.h>
 #include <netinet/in.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "service/gather.h"
+#include "service/jwks_refresh.h"
 #include "service/metrics.h"
 #include "service/queues.h"
+#include "service/ratelimit.h"
 #include "service/reaper.h"
 #include "service/server.h"
 #include "service/task_json.h"
 #include "service/waiters.h"
+#include "service/webhook.h"
 #include "store/conn.h"
 
 #define HEAD_BYTES_MAX 768
@@ -45,6 +50,8 @@ struct server {
     ev_timer drain_timer;
     struct redis_watch store_watch;
     struct redis_watch conn_watch;
+    struct jwks_refresh *jwks_refresh;
+    struct gather_counters gathered; /* as last counted */
     struct rng rng;
     char redis_url[512];
 };
@@ -67,7 +74,9 @@ static struct server *server_of(struct service *service)
 
 /* ---- routes ---- */
 
-static const struct route *const tables[] = {api_tasks_routes, api_admin_routes};
+static const struct route *const tables[] = {api_tasks_routes,         api_admin_routes,
+                                             api_subscriptions_routes, api_topics_routes,
+                                             metrics_routes,           openapi_routes};
 
 struct segment {
     const char *data;
@@ -252,6 +261,16 @@ char *request_answer_begin(struct request *request, int status, size_t bytes_max
 {
     static const char type[] = "Content-Type: application/json; charset=utf-8\r\n";
     struct record *record = record_of(request);
+    struct service *service = request->service;
+    metrics_request(service->metrics, request->route == NULL ? NULL : request->route->operation,
+                    status);
+    if (!request->waited) {
+        int64_t took_ns = clock_monotonic_ns(service->clock) - request->arrived_ns;
+        metrics_observe(service->metrics, METRICS_REQUEST_LATENCY, took_ns);
+        if (request->route != NULL && request->route->rate == RATE_WORKER) {
+            metrics_observe(service->metrics, METRICS_CLAIM_LATENCY, took_ns);
+        }
+    }
     if (!record->has_type && status != 204) {
         head_put(record, type, sizeof(type) - 1);
     }
@@ -355,6 +374,71 @@ static void keep_identity(struct record *record, const struct identity *who)
     record->request.who.token_hash = record->token_hash;
 }
 
+/* False: the refusal is sent. Fills request->who. */
+static bool authenticate(struct request *request)
+{
+    struct service *service = request->service;
+    const struct http_request *http = &request->http;
+    if (request->route->class == AUTH_PUBLIC) {
+        return true;
+    }
+    const struct store_bytes *authorization = http_header(http, "authorization");
+    const struct store_bytes *role = http_header(http, "x-role");
+    struct auth_verdict verdict;
+    char *role_text = role == NULL ? NULL : request_strdup(request, role->data, role->bytes);
+    auth_check(service->auth, request->route->class, request->route->scopes,
+               authorization == NULL ? NULL : authorization->data,
+               authorization == NULL ? 0 : authorization->bytes, role_text, &verdict);
+    if (verdict.status != 200) {
+        if (verdict.retry_after_seconds > 0) {
+            char seconds[16];
+            snprintf(seconds, sizeof(seconds), "%d", verdict.retry_after_seconds);
+            request_header(request, "Retry-After", seconds);
+        }
+        if (verdict.status == 401) {
+            request_header(request, "WWW-Authenticate", "Bearer");
+        }
+        metrics_count(service->metrics, METRICS_AUTH_REFUSED, 1);
+        request_answer_error(request, verdict.status, verdict.error);
+        return false;
+    }
+    keep_identity(record_of(request), &verdict.identity);
+    return true;
+}
+
+/* Event types live until auth's next call, and others have asked it meanwhile: ask again. */
+static void on_rate(void *arg, int64_t retry_after_ms)
+{
+    struct request *request = arg;
+    struct service *service = request->service;
+    if (retry_after_ms == 0) {
+        if (authenticate(request)) {
+            request->route->handle(service, request);
+        }
+        return;
+    }
+    enum ratelimit_scope scope = (enum ratelimit_scope)(request->route->rate - RATE_PRODUCER);
+    char seconds[16];
+    snprintf(seconds, sizeof(seconds), "%d", ratelimit_retry_after_seconds(retry_after_ms));
+    request_header(request, "Retry-After", seconds);
+    struct buf body = BUF_INIT;
+    ratelimit_refusal(service->ratelimit, scope, retry_after_ms, &body);
+    request_answer(request, 429, body.data, body.bytes);
+    buf_fini(&body);
+}
+
+static bool asks_rate(struct request *request)
+{
+    struct service *service = request->service;
+    if (service->ratelimit == NULL || request->route->rate == RATE_NONE) {
+        return false;
+    }
+    static_assert(RATE_ADMIN - RATE_PRODUCER == RATELIMIT_ADMIN, "the same order");
+    return ratelimit_take(service->ratelimit, service_conn(service),
+                          (enum ratelimit_scope)(request->route->rate - RATE_PRODUCER),
+                          request->who.tenant, request->who.token_hash, on_rate, request);
+}
+
 static void on_request(void *arg, struct http_request *http)
 {
     struct server *server = arg;
@@ -377,27 +461,8 @@ static void on_request(void *arg, struct http_request *http)
                              path_known ? "method not allowed" : "not found");
         return;
     }
-    if (request->route->class != AUTH_PUBLIC) {
-        const struct store_bytes *authorization = http_header(http, "authorization");
-        const struct store_bytes *role = http_header(http, "x-role");
-        struct auth_verdict verdict;
-        char *role_text = role == NULL ? NULL : request_strdup(request, role->data, role->bytes);
-        auth_check(service->auth, request->route->class, request->route->scopes,
-                   authorization == NULL ? NULL : authorization->data,
-                   authorization == NULL ? 0 : authorization->bytes, role_text, &verdict);
-        if (verdict.status != 200) {
-            if (verdict.retry_after_seconds > 0) {
-                char seconds[16];
-                snprintf(seconds, sizeof(seconds), "%d", verdict.retry_after_seconds);
-                request_header(request, "Retry-After", seconds);
-            }
-            if (verdict.status == 401) {
-                request_header(request, "WWW-Authenticate", "Bearer");
-            }
-            request_answer_error(request, verdict.status, verdict.error);
-            return;
-        }
-        keep_identity(record, &verdict.identity);
+    if (!authenticate(request)) {
+        return;
     }
     for (size_t i = 0; i < REQUEST_PARAMS_MAX && params[i].data != NULL; i++) {
         request->params[i] = decode(request, params[i].data, params[i].bytes, false);
@@ -406,7 +471,9 @@ static void on_request(void *arg, struct http_request *http)
             return;
         }
     }
-    request->route->handle(service, request);
+    if (!asks_rate(request)) {
+        request->route->handle(service, request);
+    }
 }
 
 static void on_gone(void *arg, struct http_conn *conn)
@@ -555,6 +622,16 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int events)
         watch_update(&server->conn_watch, server, conn_fd(service->conn),
                      conn_wants_write(service->conn), conn_deadline_ns(service->conn));
     }
+    metrics_set(service->metrics, METRICS_CONNECTIONS, (int64_t)http_connections(service->http));
+    metrics_set(service->metrics, METRICS_WAITERS, (int64_t)waiters_count(service->waiters));
+    struct gather_counters gathered;
+    gather_counters(service->gather, &gathered);
+    metrics_count(service->metrics, METRICS_SCRIPT_CALLS, gathered.calls - server->gathered.calls);
+    metrics_count(service->metrics, METRICS_SCRIPT_TASKS, gathered.items - server->gathered.items);
+    if (gathered.samples != server->gathered.samples) {
+        metrics_observe(service->metrics, METRICS_REDIS_ROUND_TRIP, gathered.sample_ns);
+    }
+    server->gathered = gathered;
     if (service->draining && http_connections(service->http) == 0) {
         ev_break(loop, EVBREAK_ALL);
     }
@@ -584,6 +661,11 @@ static void on_stop(struct ev_loop *loop, ev_async *watcher, int events)
 }
 
 /* ---- life ---- */
+
+static struct conn *conn_for_webhook(void *arg)
+{
+    return service_conn(arg);
+}
 
 struct server *server_new(const struct server_options *options, struct err *err)
 {
@@ -635,10 +717,36 @@ struct server *server_new(const struct server_options *options, struct err *err)
     }
     service->loop = server->loop;
     service->metrics = metrics_new();
+    service->started_ns = service->now_ns;
+    service_shared_add_metrics(options->shared, options->thread, service->metrics);
     service->gather = gather_new(service->store);
     service->queues = queues_new(service->store, service->metrics);
     service->waiters = waiters_new(service);
     service->reaper = reaper_new(service);
+    service->ratelimit = ratelimit_new(config, service->metrics);
+    server->jwks_refresh =
+        jwks_refresh_new(server->loop, service->auth, service->clock, service->metrics, err);
+    if (server->jwks_refresh == NULL) {
+        goto fail;
+    }
+    if (options->first != NULL) {
+        service->webhook = options->first->service.webhook;
+    } else {
+        const struct webhook_options webhook_options = {
+            .loop = server->loop,
+            .config = config,
+            .clock = service->clock,
+            .metrics = service->metrics,
+            .ratelimit = service->ratelimit,
+            .store = service->store,
+            .conn = conn_for_webhook,
+            .conn_arg = service,
+        };
+        service->webhook = webhook_new(&webhook_options, err);
+        if (service->webhook == NULL) {
+            goto fail;
+        }
+    }
     struct http_limits limits = {
         .body_bytes_max = (size_t)config->body_bytes_max,
         .header_bytes_max = (size_t)config->header_bytes_max,
@@ -686,15 +794,23 @@ void server_free(struct server *server)
         return;
     }
     struct service *service = &server->service;
+    struct webhook *webhook = service->thread == 0 ? service->webhook : NULL;
+    webhook_stop(webhook);
     store_close(service->store); /* ends what is in flight: answers go into buffers */
     if (service->conn != NULL) {
         conn_close(service->conn);
     }
+    webhook_free(webhook);
+    jwks_refresh_free(server->jwks_refresh);
+    ratelimit_free(service->ratelimit);
     http_free(service->http);
     gather_free(service->gather);
     queues_free(service->queues);
     reaper_free(service->reaper);
     waiters_free(service->waiters);
+    if (service->shared != NULL) {
+        service_shared_add_metrics(service->shared, service->thread, NULL);
+    }
     metrics_free(service->metrics);
     auth_free(service->auth);
     if (server->loop != NULL) {

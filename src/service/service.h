@@ -42,6 +42,7 @@ struct service {
     struct service_shared *shared;
     struct clock *clock;
     int64_t now_ns; /* monotonic, read once a turn */
+    int64_t started_ns;
     struct ev_loop *loop;
     struct http *http;
     struct auth *auth;
@@ -55,7 +56,7 @@ struct service {
     struct reaper *reaper;
     struct metrics *metrics;
     struct ratelimit *ratelimit; /* NULL: off */
-    struct webhook *webhook; /* NULL on every thread but the first */
+    struct webhook *webhook; /* the first thread's; others use only its any-thread functions */
     unsigned thread; /* 0.. */
     bool draining;
 };
@@ -100,6 +101,7 @@ struct request {
     struct identity who; /* empty on AUTH_PUBLIC; event types only until the
                             handler returns, the rest until the answer */
     int64_t arrived_ns;
+    bool waited; /* a long poll: its time says nothing of ours */
     void (*on_gone)(struct request *request); /* the client has hung up; NULL: let it run on */
     void *state; /* the handler's */
 };

@@ -27,6 +27,7 @@ struct inbox {
     bool overflow;
     struct ev_loop *loop;
     ev_async *bell; /* NULL: nobody reads */
+    _Atomic(struct metrics *) metrics;
 };
 
 struct service_shared {
@@ -65,6 +66,24 @@ void service_shared_free(struct service_shared *shared)
         pthread_mutex_destroy(&shared->inboxes[i].mutex);
     }
     free(shared);
+}
+
+void service_shared_add_metrics(struct service_shared *shared, unsigned thread,
+                                struct metrics *metrics)
+{
+    atomic_store(&shared->inboxes[thread].metrics, metrics);
+}
+
+size_t service_shared_metrics(struct service_shared *shared, struct metrics **out, size_t max)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < shared->threads && count < max; i++) {
+        struct metrics *metrics = atomic_load(&shared->inboxes[i].metrics);
+        if (metrics != NULL) {
+            out[count++] = metrics;
+        }
+    }
+    return count;
 }
 
 static struct inbox *inbox_of(struct waiters *waiters)

@@ -45,3 +45,9 @@ void waiters_leave(struct waiters *waiters);
 /* What the threads of a process share. Any thread. */
 struct service_shared *service_shared_new(unsigned threads);
 void service_shared_free(struct service_shared *shared);
+
+struct metrics;
+/* The metrics of all threads; those of a thread that has not begun are left out. Any thread. */
+void service_shared_add_metrics(struct service_shared *shared, unsigned thread,
+                                struct metrics *metrics);
+size_t service_shared_metrics(struct service_shared *shared, struct metrics **out, size_t max);

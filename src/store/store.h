@@ -189,6 +189,7 @@ struct store_abandon_item {
 struct store_return_verdict { /* of heartbeat, complete, nack, abandon */
     enum store_verdict verdict;
     bool dead; /* nack: went to the dead letters */
+    bool outbox; /* complete: a webhook's entry was put into the outbox */
     int64_t delay_ms; /* nack: until it is ready again */
     int64_t lease_until_ms; /* heartbeat */
     int64_t ended_ms; /* complete */

@@ -162,6 +162,9 @@ static bool read_verdict(char letter, struct store_return_verdict *out)
     switch (letter) {
     case 'D':
         return true;
+    case 'W':
+        out->outbox = true;
+        return true;
     case 'X':
         out->dead = true;
         return true;

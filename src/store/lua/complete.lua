@@ -1,7 +1,7 @@
 -- End leased tasks, each with a result.
 -- KEYS[1] tag
 -- ARGV[1] retention_ms, then per lease: reference (see resolve.lua; c or C completed, f or F failed), result
--- reply   now (13 digits) and one letter per lease
+-- reply   now (13 digits) and one letter per lease (resolve.lua; W: done, and an outbox entry made)
 -- keeps   only a lease that is held at this moment ends; its task leaves leased, body and current
 --         for one finished record (letter, tail of the token, ended ms, size of the body, body,
 --         result) and counts once; the same token again finds its record and changes nothing
@@ -38,6 +38,7 @@ if k > 0 then
     records[2 * j] = letter .. sub(held[j], 17) .. now .. string.format('%08d', #body) .. body ..
       argv[2 * i + 1]
     if byte(body) == 111 then
+      v[i] = 'W'
       outbox[#outbox + 1] = now
       outbox[#outbox + 1] = ids[j] .. letter
     end
