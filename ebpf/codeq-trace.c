@@ -14,6 +14,7 @@
 #include "base/args.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "commands.h"
 #include "sink_json.h"
 #include "sink_screen.h"
 #include "syscalls.h"
@@ -24,6 +25,7 @@
 
 static const struct view *const views[] = {
     &syscalls_view,
+    &commands_view,
 };
 #define VIEWS_LEN (sizeof views / sizeof views[0])
 
@@ -64,6 +66,8 @@ static void usage(FILE *out)
           "\n"
           "examples:\n"
           "  codeq-trace syscalls\n"
+          "  codeq-trace commands --duration 10s\n"
+          "  codeq-trace commands --comm redis-server,node --json --duration 5s\n"
           "  codeq-trace syscalls --comm redis-server --duration 10s\n"
           "  codeq-trace syscalls --help\n"
           "\n"
@@ -93,6 +97,7 @@ enum option_id {
     OPT_VERSION,
     OPT_FIRST_OWN, /* from here on only where a view says so */
     OPT_RAW = OPT_FIRST_OWN,
+    OPT_SAMPLE,
 };
 
 static const struct option option_table[] = {
@@ -108,6 +113,7 @@ static const struct option option_table[] = {
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {"raw-tracepoints", no_argument, NULL, OPT_RAW},
+    {"sample", required_argument, NULL, OPT_SAMPLE},
     {NULL, 0, NULL, 0},
 };
 
@@ -132,7 +138,7 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, ":", option_table, &index)) != -1;) {
         int code = 0;
-        int64_t number;
+        int64_t number = 0;
         if (c >= OPT_FIRST_OWN && !takes(view, option_table[index].name)) {
             return err_set(err, -EINVAL,
                            "--%s: not an option of this view: see codeq-trace %s --help",
@@ -187,6 +193,14 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
             return 1;
         case OPT_RAW:
             options->raw_tracepoints = true;
+            break;
+        case OPT_SAMPLE:
+            if (strncmp(optarg, "1/", 2) != 0) {
+                return err_set(err, -EINVAL, "--sample: '%s': write it like 1/8", optarg);
+            }
+            code = args_int(optarg + 2, 1, 1000000, &number, err);
+            options->sample = (int)number;
+            code = code != 0 ? err_prefix(err, code, "--sample") : 0;
             break;
         case ':':
             return err_set(err, -EINVAL, "%s: needs a value", argv[optind - 1]);

@@ -12,13 +12,14 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "base/buf.h"
+#include "syscalls.h"
+#include "wire.h"
 
 /* The skeletons are taken for their embedded bytes only: everything else goes by name. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
-#include "syscalls.h"
+#include "commands.skel.h"
 #include "syscalls.skel.h"
 #pragma GCC diagnostic pop
 
@@ -44,6 +45,8 @@ static const void *object_bytes(enum loader_object object, size_t *out_bytes)
     switch (object) {
     case LOADER_SYSCALLS:
         return syscalls__elf_bytes(out_bytes);
+    case LOADER_COMMANDS:
+        return commands__elf_bytes(out_bytes);
     case LOADER_COUNT:
         break;
     }

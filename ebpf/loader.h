@@ -14,6 +14,7 @@ struct loader;
 
 enum loader_object {
     LOADER_SYSCALLS,
+    LOADER_COMMANDS,
     LOADER_COUNT,
 };
 

@@ -1,0 +1,5 @@
+/* The view `commands`: Redis commands from the bytes of any server or client. */
+#pragma once
+
+struct view;
+extern const struct view commands_view;

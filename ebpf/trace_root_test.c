@@ -1,0 +1,428 @@
+/* codeq-trace against what Redis itself counted. Needs rights to load BPF and a redis-server; exits
+ * 77 with the reason where one is missing. */
+#include "base/test.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/redis_server.h"
+#include "loader.h"
+
+/* Exact: all of these are whole numbers below 2^53. */
+#define assert_count(got, wanted) assert_true((got) == (wanted))
+
+static const char *program;
+static struct redis_server server;
+
+struct tracer {
+    struct child child;
+    char dir[64];
+};
+
+static char *slurp(const char *dir, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "re");
+    char *text = calloc(1, 1 << 22);
+    assert_non_null(text);
+    if (file != NULL) {
+        size_t n = fread(text, 1, (1 << 22) - 1, file);
+        text[n] = '\0';
+        fclose(file);
+    }
+    return text;
+}
+
+/* Start codeq-trace ARGS... --json and wait until it says that it traces. */
+static void tracer_start(struct tracer *tracer, const char *const *args)
+{
+    const char *argv[32] = {program};
+    int n = 1;
+    while (*args != NULL) {
+        argv[n++] = *args++;
+    }
+    argv[n++] = "--json";
+    argv[n] = NULL;
+    strcpy(tracer->dir, "/tmp/codeq-trace-XXXXXX");
+    assert_non_null(mkdtemp(tracer->dir));
+    char path[128];
+    snprintf(path, sizeof path, "%s/out", tracer->dir);
+    int out = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    snprintf(path, sizeof path, "%s/err", tracer->dir);
+    int err_fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    struct child_options options = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = out, .stderr_fd = err_fd, .cpu = -1};
+    struct err err = {""};
+    tracer->child = (struct child){0};
+    if (child_start(&tracer->child, &options, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    close(out);
+    close(err_fd);
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 10 * NS_PER_SEC;
+    for (;;) {
+        char *text = slurp(tracer->dir, "err");
+        int ready = strstr(text, "tracing") != NULL;
+        int64_t now_ns = clock_monotonic_ns(clock_system());
+        if (!ready &&
+            (now_ns > deadline_ns || child_wait(&tracer->child, now_ns + NS_PER_MS) == 0)) {
+            fail_msg("codeq-trace did not start: %s", text);
+        }
+        free(text);
+        if (ready) {
+            return;
+        }
+    }
+}
+
+/* Stop it and read its report, the caller's. */
+static struct json *tracer_stop(struct tracer *tracer)
+{
+    if (tracer->child.pid > 0) {
+        kill(tracer->child.pid, SIGINT);
+    }
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 10 * NS_PER_SEC;
+    assert_int_equal(child_wait(&tracer->child, deadline_ns), 0);
+    char *text = slurp(tracer->dir, "out");
+    struct err err = {""};
+    struct json *report = json_parse(text, strlen(text), &err);
+    if (report == NULL) {
+        fail_msg("%s in: %s", err.text, text);
+    }
+    free(text);
+    remove_tree(tracer->dir);
+    return report;
+}
+
+static void benchmark(const char *requests, const char *pipeline, const char *tests)
+{
+    const char *argv[] = {"redis-benchmark",
+                          "-s",
+                          server.socket_path,
+                          "-n",
+                          requests,
+                          "-P",
+                          pipeline,
+                          "-t",
+                          tests,
+                          "-q",
+                          NULL};
+    struct child_options options = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+    char *out = NULL;
+    struct err err = {""};
+    int code =
+        child_run(&options, clock_monotonic_ns(clock_system()) + 60 * NS_PER_SEC, &out, NULL, &err);
+    free(out);
+    if (code != 0) {
+        fail_msg("redis-benchmark: %d %s", code, err.text);
+    }
+}
+
+static int redis_connect(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", server.socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* Send bytes and wait until `replies` lines that begin a reply have come; enough for short ones. */
+static void talk(int fd, const char *bytes, size_t len, const char *until)
+{
+    assert_int_equal(send(fd, bytes, len, MSG_NOSIGNAL), len);
+    char got[65536] = "";
+    size_t n = 0;
+    struct timeval limit = {5, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    while (strstr(got, until) == NULL) {
+        ssize_t more = recv(fd, got + n, sizeof got - n - 1, 0);
+        assert_true(more > 0);
+        n += (size_t)more;
+        got[n] = '\0';
+    }
+}
+
+static const struct json *row_of(const struct json *report, const char *table, const char *key,
+                                 const char *value)
+{
+    for (const struct json *row = json_first(json_get(report, table)); row != NULL;
+         row = json_next(row)) {
+        if (strcmp(json_string(json_get(row, key), ""), value) == 0) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+static double count_of(const struct json *report, const char *command)
+{
+    return json_number(json_get(row_of(report, "commands", "command", command), "count"), 0);
+}
+
+static double loss(const struct json *report, const char *key)
+{
+    return json_number(json_get(json_get(report, "losses"), key), -1);
+}
+
+/* What Redis has counted itself. */
+static double commandstat(const char *command)
+{
+    char *info = NULL;
+    assert_int_equal(redis_server_info(server.socket_path, "commandstats", &info, NULL), 0);
+    char field[64];
+    snprintf(field, sizeof field, "cmdstat_%s:calls=", command);
+    const char *at = strstr(info, field);
+    double calls = at != NULL ? strtod(at + strlen(field), NULL) : 0;
+    free(info);
+    return calls;
+}
+
+static void reset_stats(void)
+{
+    int fd = redis_connect();
+    talk(fd, "CONFIG RESETSTAT\r\n", 18, "+OK\r\n");
+    close(fd);
+}
+
+static void counts_equal_commandstats(const char *requests, const char *pipeline)
+{
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    reset_stats();
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
+    benchmark(requests, pipeline, "get,set,lpush,incr,mset");
+    struct json *report = tracer_stop(&tracer);
+    static const char *const pairs[][2] = {
+        {"GET", "get"}, {"SET", "set"}, {"LPUSH", "lpush"}, {"INCR", "incr"}, {"MSET", "mset"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        double truth = commandstat(pairs[i][1]);
+        assert_true(truth >= atof(requests));
+        assert_count(count_of(report, pairs[i][0]), truth);
+    }
+    assert_count(loss(report, "unparsed_bytes"), 0);
+    assert_count(loss(report, "mixed_requests"), 0);
+    assert_count(loss(report, "desyncs"), 0);
+    assert_count(loss(report, "missed_hits"), 0);
+    assert_count(loss(report, "unmatched_replies"), 0);
+    json_free(report);
+}
+
+static void counts_equal_commandstats_one_by_one(void **state)
+{
+    (void)state;
+    counts_equal_commandstats("20000", "1");
+}
+
+static void counts_equal_commandstats_in_pipelines_of_16(void **state)
+{
+    (void)state;
+    counts_equal_commandstats("200000", "16");
+}
+
+static void counts_equal_commandstats_in_pipelines_of_64(void **state)
+{
+    (void)state;
+    counts_equal_commandstats("200000", "64");
+}
+
+static void system_calls_of_one_client_are_counted_to_the_last(void **state)
+{
+    (void)state;
+    int fd = redis_connect();
+    talk(fd, "PING\r\n", 6, "+PONG\r\n");
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"syscalls", "--pid", pid, NULL});
+    for (int i = 0; i < 1000; i++) {
+        talk(fd, "PING\r\n", 6, "+PONG\r\n");
+    }
+    struct json *report = tracer_stop(&tracer);
+    const struct json *row = row_of(report, "syscalls", "syscall", "write");
+    assert_count(json_number(json_get(row, "count"), 0), 1000);
+    assert_count(json_number(json_get(row, "bytes_per_call"), 0), 7);
+    json_free(report);
+    close(fd);
+}
+
+/* Everything else that the wire can hold, in one connection that is cut into single bytes. */
+static void odd_traffic_is_understood_byte_by_byte(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
+    static const char odd[] =
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
+        "*2\r\n$5\r\nLPUSH\r\n$1\r\nk\r\n" /* an error: wrong number of arguments */
+        "*2\r\n$3\r\nGET\r\n$6\r\nabsent\r\n"
+        "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
+        "*2\r\n$7\r\nHGETALL\r\n$6\r\nabsent\r\n"
+        "*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nEXEC\r\n"
+        "*3\r\n$6\r\nCONFIG\r\n$3\r\nget\r\n$4\r\nport\r\n"
+        "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n"
+        "*3\r\n$7\r\nPUBLISH\r\n$1\r\nc\r\n$2\r\nhi\r\n"
+        "*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n"
+        "PING\r\n"
+        "*2\r\n$4\r\nECHO\r\n$4\r\nlast\r\n";
+    int fd = redis_connect();
+    for (size_t i = 0; i < sizeof odd - 1; i++) {
+        assert_int_equal(send(fd, odd + i, 1, MSG_NOSIGNAL), 1);
+    }
+    talk(fd, "", 0, "last");
+    close(fd);
+    struct json *report = tracer_stop(&tracer);
+    static const struct {
+        const char *command;
+        double count;
+    } expected[] = {{"SET", 1},   {"LPUSH", 1},     {"GET", 2},        {"HELLO", 1},
+                    {"MULTI", 1}, {"EXEC", 1},      {"CONFIG|GET", 1}, {"HGETALL", 1},
+                    {"PING", 1},  {"SUBSCRIBE", 1}, {"PUBLISH", 1},    {"ECHO", 1},
+                    {"EVAL", 0}};
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        double n = count_of(report, expected[i].command);
+        if (n != expected[i].count) {
+            fail_msg("%s: %g", expected[i].command, n);
+        }
+    }
+    const struct json *lpush = row_of(report, "commands", "command", "LPUSH");
+    assert_count(json_number(json_get(lpush, "errors"), 0), 1);
+    const struct json *get = row_of(report, "commands", "command", "GET");
+    assert_count(json_number(json_get(get, "nils"), 0), 1);
+    assert_count(loss(report, "unmatched_replies"), 0);
+    assert_count(loss(report, "unparsed_bytes"), 0);
+    json_free(report);
+}
+
+static void more_alternating_commands_than_the_queue_are_all_counted(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
+    char bytes[32768];
+    size_t n = 0;
+    for (int i = 0; i < 400; i++) {
+        n += (size_t)snprintf(bytes + n, sizeof bytes - n,
+                              "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n");
+    }
+    n += (size_t)snprintf(bytes + n, sizeof bytes - n, "*2\r\n$4\r\nECHO\r\n$4\r\nlast\r\n");
+    int fd = redis_connect();
+    talk(fd, bytes, n, "last");
+    talk(fd, "*2\r\n$4\r\nECHO\r\n$4\r\nnext\r\n", 24, "next");
+    close(fd);
+    struct json *report = tracer_stop(&tracer);
+    assert_count(count_of(report, "GET"), 400);
+    assert_count(count_of(report, "PING"), 400);
+    assert_count(count_of(report, "ECHO"), 2);
+    assert_count(loss(report, "unmatched_replies"), 0);
+    assert_true(loss(report, "mixed_requests") > 0);
+    json_free(report);
+}
+
+static void slow_script_falls_into_the_bucket_of_its_time(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
+    static const char script[] =
+        "local t=redis.call('TIME') local e=t[1]*1000000+t[2]+20000 repeat "
+        "t=redis.call('TIME') until t[1]*1000000+t[2]>=e return 1";
+    char bytes[512];
+    int n = snprintf(bytes, sizeof bytes, "*3\r\n$4\r\nEVAL\r\n$%zu\r\n%s\r\n$1\r\n0\r\n",
+                     sizeof script - 1, script);
+    int fd = redis_connect();
+    talk(fd, bytes, (size_t)n, ":1\r\n");
+    close(fd);
+    char *info = NULL;
+    assert_int_equal(redis_server_info(server.socket_path, "commandstats", &info, NULL), 0);
+    const char *at = strstr(info, "cmdstat_eval:");
+    double redis_us = at != NULL ? strtod(strstr(at, "usec=") + 5, NULL) : NAN;
+    free(info);
+    struct json *report = tracer_stop(&tracer);
+    const struct json *row = json_first(json_get(report, "commands"));
+    while (row != NULL && strncmp(json_string(json_get(row, "command"), ""), "EVAL ", 5) != 0) {
+        row = json_next(row);
+    }
+    double ns = json_number(json_get(row, "server_latency_ns_max"), 0);
+    assert_true(ns >= redis_us * 1e3);
+    assert_true(ns <= redis_us * 1e3 * 1.125 + 5e6);
+    json_free(report);
+}
+
+static void server_and_client_side_count_alike(void **state)
+{
+    (void)state;
+    struct tracer tracer;
+    tracer_start(&tracer,
+                 (const char *[]){"commands", "--comm", "redis-server,redis-benchmark", NULL});
+    reset_stats();
+    benchmark("20000", "1", "set");
+    struct json *report = tracer_stop(&tracer);
+    const struct json *row = row_of(report, "commands", "command", "SET");
+    assert_true(json_number(json_get(row, "client_count"), 0) >= 20000);
+    assert_count(json_number(json_get(row, "client_count"), 0),
+                 json_number(json_get(row, "server_count"), -1));
+    assert_true(json_number(json_get(row, "client_latency_ns_p50"), 0) >=
+                json_number(json_get(row, "server_latency_ns_p50"), NAN));
+    json_free(report);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct err err = {""};
+    int code = redis_server_start(&server, &(struct redis_server_options){.cpu = -1}, &err);
+    if (code != 0) {
+        fprintf(stderr, "%s\n", err.text);
+    }
+    return code;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    redis_server_stop(&server);
+    return 0;
+}
+
+int main(void)
+{
+    program = getenv("CODEQ_TRACE");
+    struct err err = {""};
+    if (program == NULL || loader_check(0, &err) != 0) {
+        printf("skipped: %s\n", program == NULL ? "CODEQ_TRACE names no program" : err.text);
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(system_calls_of_one_client_are_counted_to_the_last),
+        cmocka_unit_test(odd_traffic_is_understood_byte_by_byte),
+        cmocka_unit_test(more_alternating_commands_than_the_queue_are_all_counted),
+        cmocka_unit_test(slow_script_falls_into_the_bucket_of_its_time),
+        cmocka_unit_test(server_and_client_side_count_alike),
+        cmocka_unit_test(counts_equal_commandstats_one_by_one),
+        cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_16),
+        cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_64),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
