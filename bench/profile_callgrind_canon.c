@@ -386,7 +386,16 @@ static void put_name(struct buf *out, struct name_writer *writer, const char *ke
         return;
     }
     writer->numbers[text] = ++writer->used;
-    buf_printf(out, "%s=(%u) %s\n", key, writer->used, writer->strings->texts[text]);
+    buf_printf(out, "%s=(%u) ", key, writer->used);
+    /* A name of blanks would read back as none: "(3)" without a name is a use, not a definition. */
+    const char *name = writer->strings->texts[text];
+    for (size_t i = 0; name[i] != '\0'; i++) {
+        unsigned char c = (unsigned char)name[i];
+        char safe =
+            c < 0x20 || c == 0x7f || (c == ' ' && (i == 0 || name[i + 1] == '\0')) ? '_' : (char)c;
+        buf_append(out, &safe, 1);
+    }
+    buf_puts(out, name[0] == '\0' ? "???\n" : "\n");
 }
 
 void callgrind_write(struct buf *out, const struct callgrind *profile,

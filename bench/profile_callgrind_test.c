@@ -281,6 +281,19 @@ static void broken_files_are_refused_with_the_line(void **state)
     assert_non_null(strstr(err.text, "Ir"));
 }
 
+/* Found by the fuzzer: a name of blanks was written so that it read back as a use of no name. */
+static void names_of_blanks_read_back(void **state)
+{
+    (void)state;
+    char *text = canonical("ob= \nfl=(1) \x14\nfn= \n1 5\ntotals: 5\n", head, false);
+    struct callgrind profile;
+    struct err err = {""};
+    assert_int_equal(callgrind_parse(&profile, text, strlen(text), &err), 0);
+    assert_int_equal(profile.total, 5);
+    callgrind_fini(&profile);
+    free(text);
+}
+
 /* A file that was cut anywhere is refused, but for the newline at its end. */
 static void file_cut_anywhere_is_refused(void **state)
 {
@@ -313,6 +326,7 @@ int main(void)
         cmocka_unit_test(stack_cut_before_the_region_is_refused),
         cmocka_unit_test(region_without_instructions_is_refused),
         cmocka_unit_test(broken_files_are_refused_with_the_line),
+        cmocka_unit_test(names_of_blanks_read_back),
         cmocka_unit_test(file_cut_anywhere_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
