@@ -114,6 +114,7 @@ static void each_limit_has_its_status(void **state)
     refused("POST /v1/codeq/tasks HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999\r\n\r\n",
             413);
     char *text = malloc(200000);
+    assert_non_null(text);
     int n = sprintf(text, "GET /");
     memset(text + n, 'a', 1100);
     strcpy(text + n + 1100, " HTTP/1.1\r\nHost: a\r\n\r\n");
