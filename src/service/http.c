@@ -400,6 +400,10 @@ static void out_status_line(struct http_conn *conn, int status)
         out_put(conn, "HTTP/1.1 200 OK\r\n", 17);
         return;
     }
+    if (status == 202) {
+        out_put(conn, "HTTP/1.1 202 Accepted\r\n", 23);
+        return;
+    }
     char line[64];
     int n = snprintf(line, sizeof(line), "HTTP/1.1 %d %s\r\n", status, reason(status));
     out_put(conn, line, (size_t)n);
