@@ -74,9 +74,9 @@ static struct server *server_of(struct service *service)
 
 /* ---- routes ---- */
 
-static const struct route *const tables[] = {api_tasks_routes,         api_admin_routes,
-                                             api_subscriptions_routes, api_topics_routes,
-                                             metrics_routes,           openapi_routes};
+static const struct route *const tables[] = {
+    api_tasks_routes,  api_admin_routes, api_dead_routes, api_subscriptions_routes,
+    api_topics_routes, metrics_routes,   openapi_routes};
 
 struct segment {
     const char *data;

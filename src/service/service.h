@@ -85,6 +85,7 @@ struct route {
 /* Each family's table ends with a line whose pattern is NULL. */
 extern const struct route api_tasks_routes[];
 extern const struct route api_admin_routes[];
+extern const struct route api_dead_routes[];
 extern const struct route api_subscriptions_routes[];
 extern const struct route api_topics_routes[];
 extern const struct route metrics_routes[];
