@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/args.h"
@@ -16,6 +17,7 @@
 #include "run_table.h"
 
 #define SCENARIOS_MAX 64
+#define SCENARIO_SET_BYTES_MAX 400000
 
 static const char help[] =
     "codeq-bench run measures scenarios, counts what an operation costs, and writes a result set.\n"
@@ -274,6 +276,31 @@ static void print_list(const struct run_plan *plan)
     }
 }
 
+/* A scenario's folder is to stay small enough to be committed. Source: CONTRACTS, "Result sets". */
+static void warn_if_large(const char *set_dir, const char *id)
+{
+    char dir[RESULT_PATH_MAX + 128], path[2 * RESULT_PATH_MAX];
+    struct result_list list;
+    struct err ignored;
+    snprintf(dir, sizeof dir, "%.800s/%s", set_dir, id);
+    if (result_list_files(dir, &list, &ignored) != 0) {
+        return;
+    }
+    int64_t bytes = 0;
+    for (size_t i = 0; i < list.count; i++) {
+        struct stat st;
+        snprintf(path, sizeof path, "%s/%s", dir, list.paths[i]);
+        bytes += stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+    }
+    result_list_free(&list);
+    if (bytes > SCENARIO_SET_BYTES_MAX) {
+        fprintf(stderr,
+                "codeq-bench: run: %s: %lld KB, above the %d KB that a commit should carry: take "
+                "fewer runs\n",
+                dir, (long long)bytes / 1000, SCENARIO_SET_BYTES_MAX / 1000);
+    }
+}
+
 /* Where the set lies and what to do with it. */
 static void print_end(const char *set_dir, const struct result_commit *commit)
 {
@@ -330,6 +357,7 @@ static int measure_all(struct session *session, const struct run_plan *plan,
                                 &progress, &summary, err);
         if (code == 0) {
             code = result_write_manifest(set_dir, commit, env8, err);
+            warn_if_large(set_dir, plan->scenarios[i]->id);
         }
         if (code == 0) {
             struct json *json = json_parse(summary, strlen(summary), NULL);

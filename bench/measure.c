@@ -323,6 +323,27 @@ static int finish(struct measure *m, const char *set_dir, char **out_summary, st
     return 0;
 }
 
+/* A set with timed runs is worth more than counts: it is not replaced by them. */
+static int keep_fuller(const struct measure *m, const char *set_dir, struct err *err)
+{
+    char path[RESULT_PATH_MAX];
+    struct result_runs runs = {0};
+    snprintf(path, sizeof path, "%.800s/%s/runs.ndjson", set_dir, m->scenario->id);
+    bool timed = false;
+    if (m->options->counts_only && result_runs_read(path, true, &runs, NULL) == 0) {
+        for (size_t i = 0; i < runs.count; i++) {
+            const char *kind = json_string(json_get(runs.lines[i], "kind"), "");
+            timed = timed || strcmp(kind, run_kind_name(RUN_TIMED)) == 0;
+        }
+    }
+    result_runs_free(&runs);
+    return !timed ? 0
+                  : err_set(err, -EEXIST,
+                            "%.300s/%s has timed runs of this commit, which counts alone would "
+                            "replace: give --out DIR, or leave --quick out",
+                            set_dir, m->scenario->id);
+}
+
 int measure_scenario(struct session *session, const struct scenario *scenario,
                      const struct measure_options *options, const struct env *env,
                      const char *set_dir, struct progress *progress, char **out_summary,
@@ -332,7 +353,10 @@ int measure_scenario(struct session *session, const struct scenario *scenario,
         .session = session, .scenario = scenario, .options = options, .progress = progress};
     snprintf(m.out_dir, sizeof m.out_dir, "%s/%s.partial", set_dir, scenario->id);
     snprintf(m.runs_path, sizeof m.runs_path, "%s/runs.ndjson", m.out_dir);
-    int code = open_partial(&m, env, err);
+    int code = keep_fuller(&m, set_dir, err);
+    if (code == 0) {
+        code = open_partial(&m, env, err);
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && code == 0; i++) {
         int64_t repeats = repeats_of(scenario, options, kinds[i]);
         for (int64_t repeat = 0; repeat < repeats && code == 0; repeat++) {

@@ -202,6 +202,9 @@ static void a_whole_run_measures_counts_profiles_and_verifies(void **state)
     expect_answer(&verify, 0, "");
     assert_non_null(strstr(verify.out, "as measured"));
     assert_non_null(strstr(verify.out, "/none/")); /* no checkout here */
+    struct answer quick = ASK(place, "run", "--quick", "--out", place->out, place->tiny);
+    expect_answer(&quick, 2, "which counts alone would replace");
+    answer_free(&quick);
     assert_int_equal(count_entries(place->tmp), 0);
     answer_free(&run);
     answer_free(&verify);
