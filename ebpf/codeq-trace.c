@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "commands.h"
+#include "leases.h"
 #include "sink_json.h"
 #include "sink_screen.h"
 #include "syscalls.h"
@@ -26,6 +27,7 @@
 static const struct view *const views[] = {
     &syscalls_view,
     &commands_view,
+    &leases_view,
 };
 #define VIEWS_LEN (sizeof views / sizeof views[0])
 
@@ -66,6 +68,7 @@ static void usage(FILE *out)
           "\n"
           "examples:\n"
           "  codeq-trace syscalls\n"
+          "  codeq-trace leases\n"
           "  codeq-trace commands --duration 10s\n"
           "  codeq-trace commands --comm redis-server,node --json --duration 5s\n"
           "  codeq-trace syscalls --comm redis-server --duration 10s\n"
@@ -98,6 +101,7 @@ enum option_id {
     OPT_FIRST_OWN, /* from here on only where a view says so */
     OPT_RAW = OPT_FIRST_OWN,
     OPT_SAMPLE,
+    OPT_RULES,
 };
 
 static const struct option option_table[] = {
@@ -114,6 +118,7 @@ static const struct option option_table[] = {
     {"version", no_argument, NULL, OPT_VERSION},
     {"raw-tracepoints", no_argument, NULL, OPT_RAW},
     {"sample", required_argument, NULL, OPT_SAMPLE},
+    {"rules", required_argument, NULL, OPT_RULES},
     {NULL, 0, NULL, 0},
 };
 
@@ -201,6 +206,12 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
             code = args_int(optarg + 2, 1, 1000000, &number, err);
             options->sample = (int)number;
             code = code != 0 ? err_prefix(err, code, "--sample") : 0;
+            break;
+        case OPT_RULES:
+            if (options->rules_len == 8) {
+                return err_set(err, -EINVAL, "--rules: more than 8 files");
+            }
+            options->rules[options->rules_len++] = optarg;
             break;
         case ':':
             return err_set(err, -EINVAL, "%s: needs a value", argv[optind - 1]);

@@ -20,6 +20,7 @@
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
 #include "commands.skel.h"
+#include "leases.skel.h"
 #include "syscalls.skel.h"
 #pragma GCC diagnostic pop
 
@@ -47,6 +48,8 @@ static const void *object_bytes(enum loader_object object, size_t *out_bytes)
         return syscalls__elf_bytes(out_bytes);
     case LOADER_COMMANDS:
         return commands__elf_bytes(out_bytes);
+    case LOADER_LEASES:
+        return leases__elf_bytes(out_bytes);
     case LOADER_COUNT:
         break;
     }

@@ -15,6 +15,7 @@ struct loader;
 enum loader_object {
     LOADER_SYSCALLS,
     LOADER_COMMANDS,
+    LOADER_LEASES,
     LOADER_COUNT,
 };
 

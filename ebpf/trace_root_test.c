@@ -388,6 +388,56 @@ static void server_and_client_side_count_alike(void **state)
     json_free(report);
 }
 
+/* The scheduler's own driver, two cycles of 16 tasks a call, then tasks that stay in their lease.
+ */
+static void leases_of_codeqd_are_counted_task_by_task(void **state)
+{
+    (void)state;
+    const char *drive = getenv("CODEQ_DRIVE");
+    assert_non_null(drive);
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"leases", "--pid", pid, NULL});
+    char dir[] = "/tmp/codeq-drive-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char path[64];
+    snprintf(path, sizeof path, "%s/in", dir);
+    FILE *in = fopen(path, "we");
+    assert_non_null(in);
+    fprintf(in,
+            "{\"op\":\"hello\",\"version\":1,\"workload\":{\"operation\":\"cycle\",\"batch\":16,"
+            "\"format\":\"raw\",\"payload_bytes\":100},\"seed\":1,\"redis\":\"unix:%s\","
+            "\"clock\":\"system\"}\n"
+            "{\"op\":\"start\",\"ops\":1600,\"timed\":false,\"duration_ms_max\":0}\n"
+            "{\"op\":\"quit\"}\n",
+            server.socket_path);
+    fclose(in);
+    int in_fd = open(path, O_RDONLY | O_CLOEXEC);
+    const char *argv[] = {drive, NULL};
+    struct child_options options = {
+        .argv = argv, .stdin_fd = in_fd, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+    struct child child = {0};
+    struct err err = {""};
+    assert_int_equal(child_start(&child, &options, &err), 0);
+    close(in_fd);
+    assert_int_equal(child_wait(&child, clock_monotonic_ns(clock_system()) + 20 * NS_PER_SEC), 0);
+    assert_int_equal(child_exit_code(&child), 0);
+    remove_tree(dir);
+    struct json *report = tracer_stop(&tracer);
+    static const char *const events[] = {"create", "claim", "complete", "lease held"};
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+        const struct json *row = row_of(report, "leases", "event", events[i]);
+        assert_count(json_number(json_get(row, "tasks"), 0), 1600);
+    }
+    assert_null(row_of(report, "leases", "event", "expired"));
+    assert_null(row_of(report, "leases", "event", "refused"));
+    assert_count(json_number(json_get(row_of(report, "leases", "event", "claim"), "calls"), 0),
+                 100);
+    assert_count(loss(report, "events_lost"), 0);
+    json_free(report);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -420,6 +470,7 @@ int main(void)
         cmocka_unit_test(more_alternating_commands_than_the_queue_are_all_counted),
         cmocka_unit_test(slow_script_falls_into_the_bucket_of_its_time),
         cmocka_unit_test(server_and_client_side_count_alike),
+        cmocka_unit_test(leases_of_codeqd_are_counted_task_by_task),
         cmocka_unit_test(counts_equal_commandstats_one_by_one),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_16),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_64),
