@@ -133,7 +133,7 @@ static int start_codeqd(struct service *service, int port, struct err *err)
     char redis[REDIS_SERVER_PATH_MAX + 24];
     snprintf(listen, sizeof listen, "127.0.0.1:%d", port);
     snprintf(redis, sizeof redis, "unix:%s", service->redis.socket_path);
-    const char *argv[ARGS_MAX] = {o->codeqd, "--listen", listen, "--redis-url", redis};
+    const char *argv[ARGS_MAX] = {o->codeqd, "--listen", listen, "--redis", redis};
     int n = 5;
     for (int i = 0; o->codeqd_args != NULL && o->codeqd_args[i] != NULL; i++) {
         if (n == ARGS_MAX - 1) {

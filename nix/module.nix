@@ -159,7 +159,7 @@ in
         after = [ "network-online.target" ]
           ++ lib.optional (cfg.redis.createLocally && cfg.redis.url == null) "redis-codeqd.service";
         requires = lib.optional (cfg.redis.createLocally && cfg.redis.url == null) "redis-codeqd.service";
-        environment.CODEQD_DATA_DIR = "/var/lib/codeqd";
+        environment.CODEQD_DATA = "/var/lib/codeqd";
         serviceConfig = serviceSection ../src/share/codeqd.service.in // {
           ExecStart = lib.getExe start;
           LoadCredential = lib.mapAttrsToList (name: file: "${name}:${toString file}") cfg.secretFiles;

@@ -34,8 +34,8 @@ static const char examples[] =
     "\n"
     "examples:\n"
     "  codeqd                                  a private Redis, development tokens, port 8080\n"
-    "  codeqd --listen 127.0.0.1:9000 --data-dir /tmp/codeq\n"
-    "  codeqd --redis-url redis://10.0.0.5:6379/0 --threads 4 --config-file codeqd.json\n"
+    "  codeqd --listen 127.0.0.1:9000 --data /tmp/codeq\n"
+    "  codeqd --redis redis://10.0.0.5:6379/0 --threads 4 --config codeqd.json\n"
     "  codeqd --print-config                   what it would run with\n";
 
 static int fail(const char *text)
@@ -78,7 +78,7 @@ static int make_folders(const char *path, struct err *err)
             char end = *p;
             *p = '\0';
             if (mkdir(part, 0700) != 0 && errno != EEXIST) {
-                return err_set(err, -errno, "data_dir: %s: %s: give another --data-dir", part,
+                return err_set(err, -errno, "data: %s: %s: give another --data", part,
                                strerror(errno));
             }
             *p = end;

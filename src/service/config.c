@@ -65,11 +65,11 @@ static const struct setting SETTINGS[] = {
     {"url_max", SIZE, AT(url_bytes_max), 256, 65536, "4KiB", {0}, NULL, false,
      "longest request target; above: 414"},
 
-    {"redis_url", TEXT, AT(redis_url), 0, 0, NULL, {"REDIS_ADDR"}, NULL, false,
+    {"redis", TEXT, AT(redis_url), 0, 0, NULL, {"REDIS_ADDR"}, NULL, false,
      "redis://[user:password@]host[:port][/db] or unix:/path; without one a private redis-server"},
     {"redis_password", TEXT, AT(redis_password), 0, 0, NULL, {"REDIS_PASSWORD", "KVROCKS_PASSWORD"},
-     NULL, true, "password for a redis_url that carries none"},
-    {"data_dir", TEXT, AT(data_dir), 0, 0, NULL, {0}, NULL, false,
+     NULL, true, "password for an address that carries none"},
+    {"data", TEXT, AT(data_dir), 0, 0, NULL, {0}, NULL, false,
      "folder of the private redis-server (default under the user's state folder)"},
     {"redis_connect_timeout", DURATION, AT(redis_connect_timeout_ns), 1 * MS, 600 * SEC, "5s", {0},
      NULL, false, "give up connecting to Redis after this"},
@@ -506,7 +506,7 @@ static int set_codeq(struct config *config, const struct setting *setting, const
         }
         return code;
     }
-    if (strcmp(setting->key, "redis_url") == 0 && strstr(text, "://") == NULL &&
+    if (strcmp(setting->key, "redis") == 0 && strstr(text, "://") == NULL &&
         strncmp(text, "unix:", 5) != 0) {
         struct buf url = BUF_INIT;
         buf_printf(&url, "redis://%s", text); /* codeQ's REDIS_ADDR is host:port */

@@ -273,7 +273,7 @@ static void printed_configuration_hides_every_secret_and_reads_back(void **state
         "{\"type\":\"static\",\"config\":{\"token\":\"HIDE-1\",\"raw\":{\"role\":\"ADMIN\"}}},"
         "{\"type\":\"static\",\"config\":\"HIDE-2\"}]},"
         "\"worker_auth_provider\":\"static\",\"worker_auth_config\":\"HIDE-3\","
-        "\"redis_url\":\"redis://me:HIDE-4@host:1/2\",\"redis_password\":\"HIDE-5\","
+        "\"redis\":\"redis://me:HIDE-4@host:1/2\",\"redis_password\":\"HIDE-5\","
         "\"webhook_hmac_secret\":\"HIDE-6\",\"retention\":\"90m\",\"body_max\":\"2000B\"}");
     must_load(&c, file, NULL, NULL);
     char *text = config_print(&c);

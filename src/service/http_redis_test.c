@@ -113,8 +113,7 @@ static void each_limit_has_its_status(void **state)
     refused("POST /v1/codeq/tasks HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n", 413);
     refused("POST /v1/codeq/tasks HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999\r\n\r\n",
             413);
-    char *text = malloc(200000);
-    assert_non_null(text);
+    static char text[200000];
     int n = sprintf(text, "GET /");
     memset(text + n, 'a', 1100);
     strcpy(text + n + 1100, " HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -138,7 +137,6 @@ static void each_limit_has_its_status(void **state)
         n += sprintf(text + n, "\r\n");
     }
     refused(text, 413);
-    free(text);
 }
 
 static void body_of_the_largest_size_passes(void **state)

@@ -35,7 +35,7 @@ void codeqd_start(struct service_fixture *f, const char *const *arguments)
     f->token = "dev-token";
     snprintf(f->address, sizeof(f->address), "127.0.0.1:%u", f->port);
     snprintf(f->redis_url, sizeof(f->redis_url), "unix:%s", f->redis.socket_path);
-    const char *argv[SERVICE_ARGS_MAX + 8] = {program, "--listen", f->address, "--redis-url",
+    const char *argv[SERVICE_ARGS_MAX + 8] = {program, "--listen", f->address, "--redis",
                                               f->redis_url};
     size_t n = 5;
     for (size_t i = 0; arguments != NULL && arguments[i] != NULL; i++) {
