@@ -17,6 +17,7 @@ static const struct command commands[] = {
     {"top", cmd_top, "the functions that cost the most instructions"},
     {"list", cmd_list, "a function's source lines with the instructions of each"},
     {"heap", cmd_heap, "where memory is allocated"},
+    {"history", cmd_history, "a metric over commits, and where it changed"},
     {"selftest", cmd_selftest, "can the laboratory be trusted here: like with like, planted changes"},
     {"stats", cmd_stats, "one statistic of the vectors on stdin, to check it from outside"},
     {"load", cmd_load, "drive the HTTP service on schedule and judge its objectives"},
