@@ -131,6 +131,20 @@ static size_t utf8_length(const unsigned char *p, const unsigned char *end)
     return n;
 }
 
+bool json_utf8_valid(const char *text, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    const unsigned char *end = p + bytes;
+    while (p < end) {
+        size_t n = *p < 0x80 ? 1 : utf8_length(p, end);
+        if (n == 0) {
+            return false;
+        }
+        p += n;
+    }
+    return true;
+}
+
 /* 0: passes as it is; 1: the loop below looks closer. */
 static const unsigned char special[256] = {
     1, 1, 1, 1, 1,         1,          1,

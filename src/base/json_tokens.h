@@ -44,3 +44,6 @@ size_t json_token_decode(const struct json_token *token, const char *text, char 
 
 /* The value of a whole number within +-2^53, however it is written. False: it is none. */
 bool json_token_int(const struct json_token *token, const char *text, int64_t *out);
+
+/* Whether text is UTF-8 throughout. Source: RFC 3629 section 4. */
+bool json_utf8_valid(const char *text, size_t bytes);

@@ -242,6 +242,16 @@ static void both_readers_agree_on_mutated_texts(void **state)
     assert_in_range(taken, 50000, 190000);
 }
 
+static void utf8_is_told_from_other_bytes(void **state)
+{
+    (void)state;
+    assert_true(json_utf8_valid("", 0));
+    assert_true(json_utf8_valid("a\xc3\xa9\xf0\x9f\x98\x80", 7));
+    assert_false(json_utf8_valid("a\xc3", 2));
+    assert_false(json_utf8_valid("\xbd", 1));
+    assert_false(json_utf8_valid("\xed\xa0\x80", 3));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +260,7 @@ int main(void)
         cmocka_unit_test(duplicates_are_found_among_many_keys_too),
         cmocka_unit_test(tokens_say_where_values_are),
         cmocka_unit_test(whole_numbers_are_read_and_others_are_not),
+        cmocka_unit_test(utf8_is_told_from_other_bytes),
         cmocka_unit_test(both_readers_agree_on_mutated_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

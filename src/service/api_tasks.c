@@ -622,7 +622,7 @@ static void claim_add(struct claim *claim, const struct store_claimed *task)
     if (claim->text_room - claim->text_bytes < room) {
         size_t bigger = (claim->text_room + room) * 2;
         char *text = request_alloc(claim->request, bigger);
-        memcpy(text, claim->text, claim->text_bytes);
+        text_put(text, claim->text, claim->text_bytes);
         claim->text = text;
         claim->text_room = bigger;
     }

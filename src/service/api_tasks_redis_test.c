@@ -657,6 +657,13 @@ static void tokens_and_routes_are_checked(void **state)
     a = http_do(&f, "DELETE", "/v1/codeq/tasks", NULL, NULL);
     expect(&a, 405, "method not allowed");
     answer_free(&a);
+    a = http_get(&f, "/v1/codeq/admin/queues/a%bd"); /* no UTF-8: it would come back as no JSON */
+    expect(&a, 400, "malformed path");
+    answer_free(&a);
+    a = http_get(&f, "/v1/codeq/admin/queues/a%2Fb");
+    expect(&a, 200, NULL);
+    assert_string_equal(json_string(json_get(a.json, "command"), ""), "a/b");
+    answer_free(&a);
     a = http_do(&f, "HEAD", "/healthz", NULL, NULL);
     expect(&a, 200, NULL);
     answer_free(&a);

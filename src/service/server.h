@@ -22,6 +22,7 @@ struct server_options {
 /* NULL with text. Connects to Redis. */
 struct server *server_new(const struct server_options *options, struct err *err);
 void server_run(struct server *server); /* until it has drained */
+void server_turn(struct server *server); /* what can be done now; for tests */
 void server_stop(struct server *server); /* drain, then leave server_run */
 void server_free(struct server *server);
 

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 
 #include "base/buf.h"
+#include "base/json_tokens.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "service/gather.h"
@@ -114,7 +115,7 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Percent-decoded text in the request's memory. NULL: broken, or it holds a NUL. */
+/* Percent-decoded text in the request's memory. NULL: broken, no UTF-8, or it holds a NUL. */
 static char *decode(struct request *request, const char *data, size_t bytes, bool plus_is_space)
 {
     char *out = request_alloc(request, bytes + 1);
@@ -141,7 +142,7 @@ static char *decode(struct request *request, const char *data, size_t bytes, boo
         out[n++] = c;
     }
     out[n] = '\0';
-    return out;
+    return json_utf8_valid(out, n) ? out : NULL;
 }
 
 /* Does the pattern fit? Compares segment by segment; params are those of the fit. */
@@ -781,6 +782,11 @@ fail:
 void server_run(struct server *server)
 {
     ev_run(server->loop, 0);
+}
+
+void server_turn(struct server *server)
+{
+    ev_run(server->loop, EVRUN_NOWAIT);
 }
 
 void server_stop(struct server *server)

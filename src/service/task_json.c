@@ -7,7 +7,9 @@
 
 char *text_put(char *at, const char *text, size_t bytes)
 {
-    memcpy(at, text, bytes);
+    if (bytes > 0) { /* text may be NULL then */
+        memcpy(at, text, bytes);
+    }
     return at + bytes;
 }
 
