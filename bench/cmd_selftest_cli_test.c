@@ -66,6 +66,10 @@ int main(int argc, char **argv)
         fputs("usage: cmd_selftest_cli_test CODEQ-BENCH\n", stderr);
         return 2;
     }
-    program = argv[1];
+    program = realpath(argv[1], NULL); /* the tests run elsewhere */
+    if (program == NULL) {
+        perror(argv[1]);
+        return 2;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/redis_server.h"
+#include "service/body.h"
 #include "service/config.h"
 #include "service/server.h"
 #include "service/waiters.h"
@@ -151,6 +152,7 @@ static void *thread_main(void *arg)
 {
     struct thread *thread = arg;
     server_run(thread->server);
+    body_thread_end();
     return NULL;
 }
 

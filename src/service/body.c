@@ -34,6 +34,11 @@ void body_close(struct body *body)
     }
 }
 
+void body_thread_end(void)
+{
+    json_tokens_fini(&shared_tokens);
+}
+
 static const struct json_token *token_of(const struct body_value *value)
 {
     return value->body == NULL ? NULL : &value->body->tokens->tokens[value->token];

@@ -27,6 +27,9 @@ struct body_value {
 int body_open(struct body *body, struct request *request, struct body_value *out);
 void body_close(struct body *body);
 
+/* Give back what this thread kept for its next body. Its last call on bodies. */
+void body_thread_end(void);
+
 /* -1: value is no object. Else 0, and each out[i] is the member keys[i]; absent and null are the
  * same. One pass. At most BODY_KEYS_MAX keys. */
 #define BODY_KEYS_MAX 16
