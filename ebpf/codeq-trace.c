@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "commands.h"
 #include "leases.h"
+#include "profile.h"
 #include "sink_json.h"
 #include "sink_screen.h"
 #include "syscalls.h"
@@ -28,6 +29,7 @@ static const struct view *const views[] = {
     &syscalls_view,
     &commands_view,
     &leases_view,
+    &profile_view,
 };
 #define VIEWS_LEN (sizeof views / sizeof views[0])
 
@@ -72,7 +74,7 @@ static void usage(FILE *out)
           "  codeq-trace commands --duration 10s\n"
           "  codeq-trace commands --comm redis-server,node --json --duration 5s\n"
           "  codeq-trace syscalls --comm redis-server --duration 10s\n"
-          "  codeq-trace syscalls --help\n"
+          "  codeq-trace profile --comm codeqd --duration 30s --output cpu.svg\n"
           "\n"
           "Rights: CAP_BPF and CAP_PERFMON (Linux 5.8), or root. Kernel: 5.17 with BTF.\n"
           "Exit: 0 done; 1 nothing was seen; 2 usage, rights or kernel.\n",
@@ -102,6 +104,9 @@ enum option_id {
     OPT_RAW = OPT_FIRST_OWN,
     OPT_SAMPLE,
     OPT_RULES,
+    OPT_OFF_CPU,
+    OPT_FREQUENCY,
+    OPT_OUTPUT,
 };
 
 static const struct option option_table[] = {
@@ -119,6 +124,9 @@ static const struct option option_table[] = {
     {"raw-tracepoints", no_argument, NULL, OPT_RAW},
     {"sample", required_argument, NULL, OPT_SAMPLE},
     {"rules", required_argument, NULL, OPT_RULES},
+    {"off-cpu", no_argument, NULL, OPT_OFF_CPU},
+    {"frequency", required_argument, NULL, OPT_FREQUENCY},
+    {"output", required_argument, NULL, OPT_OUTPUT},
     {NULL, 0, NULL, 0},
 };
 
@@ -212,6 +220,17 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
                 return err_set(err, -EINVAL, "--rules: more than 8 files");
             }
             options->rules[options->rules_len++] = optarg;
+            break;
+        case OPT_OFF_CPU:
+            options->off_cpu = true;
+            break;
+        case OPT_FREQUENCY:
+            code = args_int(optarg, 1, 999, &number, err);
+            options->frequency_hz = (int)number;
+            code = code != 0 ? err_prefix(err, code, "--frequency") : 0;
+            break;
+        case OPT_OUTPUT:
+            options->output = optarg;
             break;
         case ':':
             return err_set(err, -EINVAL, "%s: needs a value", argv[optind - 1]);

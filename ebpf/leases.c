@@ -289,7 +289,7 @@ static int place(struct conn *conn, const struct wire_event *event)
 }
 
 static void on_reply(struct state *state, const struct lease_rule *rule, struct conn *conn,
-                     const struct wire_event *event)
+                     const struct wire_event *event, int member)
 {
     if (event->index == 0) {
         uint16_t unused;
@@ -298,7 +298,6 @@ static void on_reply(struct state *state, const struct lease_rule *rule, struct 
         tally_time(tally, event->ns - event->start_ns);
         conn->rule_granted = 0;
     }
-    int member = place(conn, event);
     if (rule->where == LEASE_REPLY ? is_wanted(rule, conn, event->index)
                                    : rule->where == LEASE_MEMBER && member == rule->first) {
         on_id(state, rule, conn, event);
@@ -328,6 +327,7 @@ static void dispatch(struct state *state, struct conn *conn, const struct wire_e
 {
     int found = state->rule_of[event->id];
     const struct lease_rule *rule = found > 0 ? &state->rules.rule[found - 1] : NULL;
+    int member = event->event == WIRE_ELEMENT_REPLY ? place(conn, event) : 0;
     /* More rules may be about the same script: a BullMQ completion also claims the next job. */
     for (int i = found - 1; rule != NULL && i < state->rules.len; i++) {
         const struct lease_rule *other = &state->rules.rule[i];
@@ -341,7 +341,7 @@ static void dispatch(struct state *state, struct conn *conn, const struct wire_e
         if (event->event == WIRE_ELEMENT_REQUEST) {
             on_request(state, other, conn, event);
         } else {
-            on_reply(state, other, conn, event);
+            on_reply(state, other, conn, event, member);
         }
     }
 }

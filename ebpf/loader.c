@@ -12,6 +12,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "profile.h"
 #include "syscalls.h"
 #include "wire.h"
 
@@ -21,10 +22,11 @@
 #pragma GCC diagnostic ignored "-Wshadow"
 #include "commands.skel.h"
 #include "leases.skel.h"
+#include "profile.skel.h"
 #include "syscalls.skel.h"
 #pragma GCC diagnostic pop
 
-#define LINKS_MAX 64
+#define LINKS_MAX 1024 /* one a core */
 #define LOG_BYTES (1 << 20)
 #define PID_NAMESPACE_INIT 0xEFFFFFFCu /* Source: linux/include/linux/proc_ns.h */
 
@@ -50,6 +52,8 @@ static const void *object_bytes(enum loader_object object, size_t *out_bytes)
         return commands__elf_bytes(out_bytes);
     case LOADER_LEASES:
         return leases__elf_bytes(out_bytes);
+    case LOADER_PROFILE:
+        return profile__elf_bytes(out_bytes);
     case LOADER_COUNT:
         break;
     }

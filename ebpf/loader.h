@@ -16,6 +16,7 @@ enum loader_object {
     LOADER_SYSCALLS,
     LOADER_COMMANDS,
     LOADER_LEASES,
+    LOADER_PROFILE,
     LOADER_COUNT,
 };
 

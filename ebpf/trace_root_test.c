@@ -438,6 +438,111 @@ static void leases_of_codeqd_are_counted_task_by_task(void **state)
     json_free(report);
 }
 
+/* Run codeq-trace with these capabilities alone, as another user; its exit code and messages. */
+static int run_with_rights(const char *rights, char **out_stdout, char **out_stderr)
+{
+    char pid[16];
+    char inheritable[128];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    snprintf(inheritable, sizeof inheritable, "-all%s", rights);
+    const char *argv[] = {
+        "setpriv",    "--reuid",   "65534",          "--regid",   "65534",  "--clear-groups",
+        "--inh-caps", inheritable, "--ambient-caps", inheritable, program,  "commands",
+        "--pid",      pid,         "--duration",     "300ms",     "--json", NULL};
+    struct child_options options = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+    struct err err = {""};
+    return child_run(&options, clock_monotonic_ns(clock_system()) + 10 * NS_PER_SEC, out_stdout,
+                     out_stderr, &err);
+}
+
+static void bpf_and_perfmon_are_enough_and_each_is_named_when_missing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rights;
+        int code;
+        const char *says;
+    } cases[] = {
+        {",+bpf,+perfmon", 1, "tracing 1 process"}, /* 1: an idle server, nothing was seen */
+        {",+bpf", 2, "CAP_PERFMON missing"},
+        {",+perfmon", 2, "CAP_BPF missing"},
+        {"", 2, "CAP_BPF and CAP_PERFMON missing"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *out = NULL;
+        char *message = NULL;
+        int code = run_with_rights(cases[i].rights, &out, &message);
+        if (code != cases[i].code || strstr(message, cases[i].says) == NULL) {
+            fail_msg("with '%s': exit code %d, %s", cases[i].rights, code, message);
+        }
+        free(out);
+        free(message);
+    }
+}
+
+/* The kernel adds a process of a wanted name at its exec: not a command of its life is missed. */
+static void restarted_server_is_followed_from_its_first_command(void **state)
+{
+    (void)state;
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"commands", "--comm", "redis-server", "--follow", NULL});
+    struct err err = {""};
+    redis_server_kill(&server);
+    struct redis_server_options options = {.cpu = -1};
+    if (redis_server_restart(&server, &options, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    int fd = redis_connect();
+    for (int i = 0; i < 10; i++) {
+        talk(fd, "ECHO again\r\n", 12, "again");
+    }
+    close(fd);
+    struct json *report = tracer_stop(&tracer);
+    assert_true(count_of(report, "ECHO") >= 10);
+    json_free(report);
+}
+
+static void tracer_ends_when_its_process_ends(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"syscalls", "--pid", pid, NULL});
+    redis_server_kill(&server);
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 10 * NS_PER_SEC;
+    assert_int_equal(child_wait(&tracer.child, deadline_ns), 0);
+    json_free(tracer_stop(&tracer));
+    struct redis_server_options options = {.cpu = -1};
+    assert_int_equal(redis_server_restart(&server, &options, NULL), 0);
+}
+
+static void profile_finds_the_servers_stacks_on_and_off_the_cpu(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    for (int off = 0; off < 2; off++) {
+        char dir[] = "/tmp/codeq-folded-XXXXXX";
+        assert_non_null(mkdtemp(dir));
+        char path[64];
+        snprintf(path, sizeof path, "%s/stacks.folded", dir);
+        struct tracer tracer;
+        tracer_start(&tracer, (const char *[]){"profile", "--pid", pid, "--output", path,
+                                               off ? "--off-cpu" : "--frequency=499", NULL});
+        benchmark("100000", "1", "set");
+        struct json *report = tracer_stop(&tracer);
+        assert_non_null(row_of(report, "functions", "function", "redis-server"));
+        char *folded = slurp(dir, "stacks.folded");
+        assert_ptr_equal(strstr(folded, "redis-server;"), folded);
+        assert_non_null(strstr(folded, off ? "schedule" : ";"));
+        free(folded);
+        json_free(report);
+        remove_tree(dir);
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -471,6 +576,10 @@ int main(void)
         cmocka_unit_test(slow_script_falls_into_the_bucket_of_its_time),
         cmocka_unit_test(server_and_client_side_count_alike),
         cmocka_unit_test(leases_of_codeqd_are_counted_task_by_task),
+        cmocka_unit_test(bpf_and_perfmon_are_enough_and_each_is_named_when_missing),
+        cmocka_unit_test(restarted_server_is_followed_from_its_first_command),
+        cmocka_unit_test(tracer_ends_when_its_process_ends),
+        cmocka_unit_test(profile_finds_the_servers_stacks_on_and_off_the_cpu),
         cmocka_unit_test(counts_equal_commandstats_one_by_one),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_16),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_64),
