@@ -65,7 +65,17 @@ enum resp_event {
 };
 
 #define RESP_ONES 0x0101010101010101ULL
+#ifdef __bpf__ /* one load; clang would make eight of a memcpy */
 #define RESP_LOAD8(bytes, offset) (*(const __u64 *)((bytes) + (offset)))
+#else
+static inline __u64 resp_load8(const __u8 *bytes)
+{
+    __u64 word;
+    __builtin_memcpy(&word, bytes, sizeof word);
+    return word;
+}
+#define RESP_LOAD8(bytes, offset) resp_load8((bytes) + (offset))
+#endif
 
 /* A mark in the top bit of every zero byte (of the lowest one surely). */
 RESP_INLINE __u64 resp_zero_bytes(__u64 x)
@@ -150,7 +160,8 @@ RESP_INLINE int resp_carry(struct resp_dir *dir, struct resp_window *window, __u
     }
     const __u8 *from = window->bytes + (window->offset & (RESP_WINDOW_BYTES - 1));
     for (int i = 0; i < RESP_CARRY_BYTES / 8; i++) {
-        *(__u64 *)(dir->carry + 8 * i) = RESP_LOAD8(from, 8 * i);
+        __u64 word = RESP_LOAD8(from, 8 * i);
+        __builtin_memcpy(dir->carry + 8 * i, &word, sizeof word);
     }
     dir->carry_len = (__u8)left;
     window->pos = window->total;
@@ -238,6 +249,10 @@ RESP_INLINE int resp_step(RESP_HOOKS *context, struct resp_dir *dir, struct resp
     __u64 strange = digits < 8 ? resp_not_digits(text) & ((1ULL << ((8 * digits) & 63)) - 1) : 0;
     int number_ok = strange == 0 && digits > 0;
     window->kept = 0;
+    if (whole && type != 0 && s[(digits + 2) & 15] != '\n' &&
+        (!request || type == '*' || type == '$')) {
+        return resp_bad(dir);
+    }
 
     if (request) {
         if (dir->todo == 0) {
