@@ -164,7 +164,8 @@ static int toolchain_hash(char out[9], struct err *err)
     const char *const argv[] = {
         "sh", "-c",
         "cc --version | head -n 1; for m in hiredis libcjson zlib libcrypto libcurl; do "
-        "pkg-config --modversion $m; done; meson --version",
+        "pkg-config --modversion $m; done; meson --version; "
+        "echo $CODEQ_LAB_NIX $CODEQ_LAB_NIX_FLAGS",
         NULL};
     struct child_options options = {.argv = argv, .cpu = -1};
     char *text = NULL;
@@ -287,6 +288,51 @@ static int build_into(const char *repo, const struct revision *revision, const c
     return code == 0 ? 0 : err_prefix(err, code, "building '%s'", revision->name);
 }
 
+/* Through Nix, where the wrapper of the flake runs us (CODEQ_LAB_NIX is its `nix`): the commit's
+ * own flake, with the toolchain that CODEQ_LAB_NIX_FLAGS holds still ("--override-input nixpkgs
+ * ...") or, where that is empty, the commit's own lock. The out-link keeps the garbage collector
+ * away. */
+static int build_by_nix(const char *nix, const char *repo, const struct revision *revision,
+                        const char *dir, revision_progress_fn *progress, void *arg, struct err *err)
+{
+    char top[REVISION_PATH_BYTES], flake[REVISION_PATH_BYTES + 200], path[REVISION_PATH_BYTES + 16];
+    char flags[REVISION_PATH_BYTES] = "";
+    const char *given = getenv("CODEQ_LAB_NIX_FLAGS");
+    snprintf(flags, sizeof flags, "%s", given != NULL ? given : "");
+    const char *const show[] = {"rev-parse", "--show-toplevel", NULL};
+    int code = git_line(repo, show, top, sizeof top, err);
+    remove_tree(dir);
+    snprintf(path, sizeof path, "%s/build", dir);
+    code = code == 0 ? make_dirs(path) : code;
+    if (code != 0) {
+        return err_set(err, code, "%s: %s", path, strerror(-code));
+    }
+    snprintf(flake, sizeof flake, "git+file://%s?rev=%s#codeqd.unwrapped", top, revision->commit);
+    snprintf(path, sizeof path, "%s/nix", dir);
+    const char *argv[24] = {
+        nix,  "--extra-experimental-features", "nix-command flakes", "build", "--out-link", path,
+        flake};
+    size_t n = 7;
+    for (char *word = strtok(flags, " "); word != NULL && n < 23; word = strtok(NULL, " ")) {
+        argv[n++] = word;
+    }
+    tell(progress, arg, revision, "building through nix");
+    code = run_step(argv, NULL, "nix build", err);
+    if (code != 0) {
+        return err_prefix(err, code, "building '%s'", revision->name);
+    }
+    char link[REVISION_PATH_BYTES + 32], mark[REVISION_PATH_BYTES + 16];
+    snprintf(link, sizeof link, "%s/build/src", dir);
+    snprintf(mark, sizeof mark, "%s/built", dir);
+    int fd =
+        symlink("../nix/bin", link) == 0 ? open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644) : -1;
+    if (fd < 0) {
+        return err_set(err, -errno, "%s: %s", link, strerror(errno));
+    }
+    close(fd);
+    return 0;
+}
+
 int revision_build(const char *repo, struct revision *revision, revision_progress_fn *progress,
                    void *progress_arg, struct err *err)
 {
@@ -305,6 +351,8 @@ int revision_build(const char *repo, struct revision *revision, revision_progres
     if (code != 0) {
         return err_set(err, code, "%s: %s", root, strerror(-code));
     }
+    /* A working tree has no commit for Nix to name: that is built by meson as without Nix. */
+    const char *nix = revision->commit[0] != '\0' ? getenv("CODEQ_LAB_NIX") : NULL;
     snprintf(dir, sizeof dir, "%s/%.16s-%s", root, revision->tree, toolchain);
     char lock_path[sizeof dir + 8];
     snprintf(lock_path, sizeof lock_path, "%s.lock", dir);
@@ -312,7 +360,8 @@ int revision_build(const char *repo, struct revision *revision, revision_progres
     if (lock < 0 || lockf(lock, F_LOCK, 0) != 0) {
         code = err_set(err, -errno, "%s: %s", lock_path, strerror(errno));
     } else if (!exists(dir, "built")) {
-        code = build_into(repo, revision, dir, progress, progress_arg, err);
+        code = nix != NULL ? build_by_nix(nix, repo, revision, dir, progress, progress_arg, err)
+                           : build_into(repo, revision, dir, progress, progress_arg, err);
         if (code != 0) {
             remove_tree(dir);
         }

@@ -145,6 +145,42 @@ static void what_cannot_be_built_says_why_and_leaves_nothing(void **state)
           "\"$(find \"$XDG_CACHE_HOME\" -name source | wc -l)\"");
 }
 
+/* A nix that keeps what it was asked and leaves a driver where a real one would. */
+static void under_nix_a_commit_is_built_from_its_own_flake(void **state)
+{
+    (void)state;
+    shell("cat > ../nix <<'X'\n"
+          "#!/bin/sh\n"
+          "printf '%s\\n' \"$@\" > \"${0%/*}/asked\"\n"
+          "while [ \"$1\" != --out-link ]; do shift; done\n"
+          "mkdir -p \"$2/bin\"\n"
+          "printf '#!/bin/sh\\nexit 3\\n' > \"$2/bin/codeq-drive\"\n"
+          "chmod +x \"$2/bin/codeq-drive\"\n"
+          "X\n"
+          "chmod +x ../nix");
+    char nix[300], asked[300];
+    snprintf(nix, sizeof nix, "%s/nix", root);
+    snprintf(asked, sizeof asked, "%s/asked", root);
+    setenv("CODEQ_LAB_NIX", nix, 1);
+    setenv("CODEQ_LAB_NIX_FLAGS", "--override-input nixpkgs path:/somewhere", 1);
+    struct revision one = built("one");
+    assert_int_equal(exit_code_of(&one), 3);
+    FILE *file = fopen(asked, "re");
+    assert_non_null(file);
+    char text[2000];
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    char flake[600];
+    snprintf(flake, sizeof flake, "\ngit+file://%s?rev=%s#codeqd.unwrapped\n", repo, one.commit);
+    assert_non_null(strstr(text, flake));
+    assert_non_null(strstr(text, "\n--override-input\nnixpkgs\npath:/somewhere\n"));
+    /* What was built without Nix is another folder. */
+    unsetenv("CODEQ_LAB_NIX");
+    unsetenv("CODEQ_LAB_NIX_FLAGS");
+    struct revision host = built("one");
+    assert_int_equal(exit_code_of(&host), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +188,7 @@ int main(void)
         cmocka_unit_test(a_change_of_words_is_the_same_program),
         cmocka_unit_test(the_working_tree_is_a_revision_and_leaves_the_index_alone),
         cmocka_unit_test(what_cannot_be_built_says_why_and_leaves_nothing),
+        cmocka_unit_test(under_nix_a_commit_is_built_from_its_own_flake),
     };
     return cmocka_run_group_tests(tests, make_repo, drop_repo);
 }

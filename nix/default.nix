@@ -61,6 +61,10 @@ let
             ${lib.optionalString (environment ? CODEQ_LAB_STORE_PATH) ''
               CODEQ_LAB_NAR_HASH=$(nix-store --query --hash "$CODEQ_LAB_STORE_PATH" 2>/dev/null || true)
               export CODEQ_LAB_NAR_HASH
+              # compare builds commits through Nix, by default with this flake's own nixpkgs; set
+              # CODEQ_LAB_NIX_FLAGS= (empty) for each commit's own lock.
+              export CODEQ_LAB_NIX=$nix
+              export CODEQ_LAB_NIX_FLAGS=''${CODEQ_LAB_NIX_FLAGS---override-input nixpkgs github:NixOS/nixpkgs/${nixpkgsRev}}
             ''}
           fi
           exec PROGRAM_OF_THE_WRAPPER "$@"
