@@ -21,6 +21,7 @@
 #include "result.h"
 #include "scenario.h"
 #include "service.h"
+#include "steady.h"
 #include "summary.h"
 
 static const char help[] =
@@ -48,12 +49,14 @@ static const char help[] =
     "  --json               one JSON object on stdout\n"
     "  --help               this text\n\n"
     "exit codes: 0 objectives kept, 1 one missed or tasks lost or early, 2 usage or environment,\n"
-    "4 the run is void (the generator could not keep up), 130 interrupted\n\n"
+    "4 the run is void (the generator could not keep up) or never steady, 130 interrupted\n\n"
     "examples:\n"
     "  codeq-bench load load-sustained --short\n"
     "  codeq-bench load load-burst-drain\n"
     "  codeq-bench load load-sustained --duration 30s --rate-scale 4 --pinned\n"
     "  codeq-bench load load-mixed-priorities --target http://127.0.0.1:8080\n";
+
+#define STEADY_SECONDS_MIN 10
 
 struct load_options {
     bool brief, json, pinned, no_result;
@@ -171,13 +174,67 @@ static int plan_read(struct plan *plan, const char *path, const struct load_opti
 
 /* ---- one run ---- */
 
+enum steadiness {
+    NOT_JUDGED, /* too short, or the offered load is not meant to be steady */
+    SETTLED,
+    UNSTEADY,
+};
+
 struct run {
     struct load_result result;
     struct noise noise;
     char noise_words[256];
     int64_t codeqd_cpu_us, redis_cpu_us, codeqd_rss_kb; /* -1: not known */
     int codeqd_exit;
+    enum steadiness steadiness;
+    int warm_cut; /* seconds to leave out at the front; SETTLED only */
 };
+
+/* Steady is asked of runs that offer one constant rate and have no faults. */
+static bool is_meant_steady(const struct load_scenario *scenario)
+{
+    bool open = false;
+    for (size_t i = 0; i < scenario->spec.role_count; i++) {
+        const struct load_role *role = &scenario->spec.roles[i];
+        if (role->kind != LOAD_PRODUCER) {
+            continue;
+        }
+        if (!role->open || role->phase_count != 1 || role->delay_ratio > 0 ||
+            role->phases[0].start_rate_per_sec < role->phases[0].end_rate_per_sec ||
+            role->phases[0].start_rate_per_sec > role->phases[0].end_rate_per_sec) {
+            return false;
+        }
+        open = true;
+    }
+    return open && scenario->fault_count == 0;
+}
+
+/* The windows are the seconds of the arrivals; the drain behind them is not looked at. */
+static void judge_steadiness(const struct load_scenario *scenario, struct run *run)
+{
+    const struct load_endpoint_result *claims = &run->result.endpoints[LOAD_CLAIM];
+    size_t seconds = (size_t)(scenario->spec.duration_ns / NS_PER_SEC);
+    if (!is_meant_steady(scenario) || seconds < STEADY_SECONDS_MIN || claims->completed == 0 ||
+        seconds > run->result.window_count) {
+        return;
+    }
+    double *p50 = calloc(2 * seconds, sizeof *p50);
+    if (p50 == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < seconds; i++) {
+        p50[i] = (double)claims->windows[i].p50_ns;
+        p50[seconds + i] = (double)claims->windows[i].count;
+    }
+    int cut = steady_cut(p50, p50 + seconds, seconds, scenario->spec.seed, NULL);
+    free(p50);
+    if (cut >= 0) {
+        run->steadiness = SETTLED;
+        run->warm_cut = cut;
+    } else if (cut == -ENODATA) {
+        run->steadiness = UNSTEADY;
+    }
+}
 
 static volatile sig_atomic_t stop_requested;
 
@@ -278,6 +335,7 @@ static int run_once(const struct plan *plan, const struct load_options *o, struc
         double own_us = fmax(0, (double)run->codeqd_cpu_us) + fmax(0, (double)run->redis_cpu_us);
         double own = (own_us / 1e6 / seconds + run->result.cpu_ratio) / fmax(1, before.cores);
         noise_words(&run->noise, own, run->noise_words, sizeof run->noise_words);
+        judge_steadiness(plan->load, run);
         if (service.fault_error.text[0] != '\0') {
             code = err_set(err, -EIO, "fault: %s", service.fault_error.text);
             load_result_fini(&run->result);
@@ -375,6 +433,12 @@ static struct json *new_line(const struct plan *plan, const struct run *run, int
         json_add_string(line, "void", r->void_reason);
     } else {
         json_add_null(line, "void");
+    }
+    if (run->steadiness == NOT_JUDGED) {
+        json_add_null(line, "steady");
+    } else {
+        json_add_bool(line, "steady", run->steadiness == SETTLED);
+        json_add_int(line, "warm_cut", run->warm_cut);
     }
     struct slo_figure figures[LOAD_FIGURES_MAX];
     size_t count = load_figures(r, figures, LOAD_FIGURES_MAX);
@@ -497,6 +561,9 @@ static int judge(const struct plan *plan, const struct run *run, FILE *out, stru
     if (run->result.lost > 0 || run->result.early > 0) {
         exit_code = CMD_WORSE;
     }
+    if (run->steadiness == UNSTEADY && exit_code == CMD_OK) {
+        exit_code = CMD_INCONCLUSIVE;
+    }
     return run->result.void_reason[0] != '\0' ? CMD_INCONCLUSIVE : exit_code;
 }
 
@@ -513,6 +580,12 @@ static void print_run(const struct plan *plan, const struct run *run)
             printf("; Redis %.1f us a task", (double)run->redis_cpu_us / ops);
         }
         fputs("\n", stdout);
+    }
+    if (run->steadiness == SETTLED) {
+        printf("  steady    from second %d on\n", run->warm_cut);
+    } else if (run->steadiness == UNSTEADY) {
+        puts("  UNSTEADY: claim latency or rate moved until the end: run longer, or on a quieter "
+             "machine");
     }
     printf("  noise     %s\n", run->noise_words);
 }
