@@ -683,6 +683,10 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
         return;
     }
     if (!claim->batch && result->claimed_count > 0) {
+        if (claim->entered && claim->park.waiters != NULL) {
+            /* It had waited: where one task came from, those who wait behind it may find more. */
+            waiters_work(request->service, claim->queues[claim->at], 1);
+        }
         claim_end(claim);
         struct task_view view = claimed_view(claim, &result->claimed[0]);
         char *at = request_answer_begin(request, 200, task_json_room(&view));

@@ -605,6 +605,33 @@ static void each_of_many_waiting_claims_gets_one_task(void **state)
     assert_int_equal(count(&f, "MANY", "inProgress"), 20);
 }
 
+static void work_made_through_another_codeqd_is_found(void **state)
+{
+    (void)state;
+    static struct service_fixture other;
+    other.redis = f.redis;
+    codeqd_start(&other, NULL);
+    int fds[3];
+    for (int i = 0; i < 3; i++) {
+        fds[i] = http_begin(&f, "POST", "/v1/codeq/tasks/claim", NULL,
+                            "{\"commands\":[\"OTHER\"],\"waitSeconds\":20}");
+    }
+    struct pollfd readable = {.fd = fds[0], .events = POLLIN};
+    assert_int_equal(poll(&readable, 1, 50), 0);
+    int64_t from = clock_monotonic_ns(clock_system());
+    for (int i = 0; i < 3; i++) {
+        create(&other, "OTHER", "\"payload\":1", NULL);
+    }
+    for (int i = 0; i < 3; i++) {
+        struct answer a = http_read(fds[i], false);
+        expect(&a, 200, NULL);
+        answer_free(&a);
+        close(fds[i]);
+    }
+    assert_true(clock_monotonic_ns(clock_system()) - from < 5 * NS_PER_SEC);
+    assert_int_equal(codeqd_stop(&other), 0);
+}
+
 static void claim_of_a_client_that_left_takes_nothing(void **state)
 {
     (void)state;
@@ -702,6 +729,7 @@ int main(void)
         cmocka_unit_test(waiting_claim_is_woken_by_a_delayed_task_that_becomes_due),
         cmocka_unit_test(waiting_claim_without_work_ends_at_its_time),
         cmocka_unit_test(each_of_many_waiting_claims_gets_one_task),
+        cmocka_unit_test(work_made_through_another_codeqd_is_found),
         cmocka_unit_test(claim_of_a_client_that_left_takes_nothing),
         cmocka_unit_test(result_is_waited_for),
         cmocka_unit_test(tokens_and_routes_are_checked),

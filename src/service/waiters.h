@@ -12,6 +12,10 @@
 #include "service/queues.h"
 #include "service/service.h"
 
+/* Work that another codeqd makes ready is found by a look at most this late: for each queue that
+ * claims wait for, one of them tries again; where it finds something the next follows at once. */
+#define WAITERS_LOOK_NS NS_PER_SEC
+
 struct waiter { /* one claim on one queue; in the claim's memory */
     struct waiter *prev;
     struct waiter *next;
