@@ -31,7 +31,9 @@ void codeqd_start(struct service_fixture *f, const char *const *arguments)
 {
     const char *program = getenv("CODEQD");
     assert_non_null(program);
-    f->port = free_port();
+    if (f->port == 0) {
+        f->port = free_port();
+    }
     f->token = "dev-token";
     snprintf(f->address, sizeof(f->address), "127.0.0.1:%u", f->port);
     snprintf(f->redis_url, sizeof(f->redis_url), "unix:%s", f->redis.socket_path);

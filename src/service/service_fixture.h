@@ -21,7 +21,7 @@ struct service_fixture {
     struct child codeqd;
     char redis_url[160];
     char address[32];
-    unsigned port;
+    unsigned port; /* 0: codeqd_start chooses one */
     int log_fd; /* codeqd's stderr */
     const char *token; /* sent by default; NULL: none */
 };
