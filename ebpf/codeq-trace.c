@@ -17,6 +17,7 @@
 #include "commands.h"
 #include "leases.h"
 #include "profile.h"
+#include "serve.h"
 #include "sink_json.h"
 #include "sink_screen.h"
 #include "syscalls.h"
@@ -26,10 +27,7 @@
 #define REFRESH_NS (200 * NS_PER_MS)
 
 static const struct view *const views[] = {
-    &syscalls_view,
-    &commands_view,
-    &leases_view,
-    &profile_view,
+    &syscalls_view, &commands_view, &leases_view, &profile_view, &serve_view,
 };
 #define VIEWS_LEN (sizeof views / sizeof views[0])
 
@@ -107,6 +105,7 @@ enum option_id {
     OPT_OFF_CPU,
     OPT_FREQUENCY,
     OPT_OUTPUT,
+    OPT_LISTEN,
 };
 
 static const struct option option_table[] = {
@@ -127,6 +126,7 @@ static const struct option option_table[] = {
     {"off-cpu", no_argument, NULL, OPT_OFF_CPU},
     {"frequency", required_argument, NULL, OPT_FREQUENCY},
     {"output", required_argument, NULL, OPT_OUTPUT},
+    {"listen", required_argument, NULL, OPT_LISTEN},
     {NULL, 0, NULL, 0},
 };
 
@@ -232,6 +232,9 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
         case OPT_OUTPUT:
             options->output = optarg;
             break;
+        case OPT_LISTEN:
+            options->listen = optarg;
+            break;
         case ':':
             return err_set(err, -EINVAL, "%s: needs a value", argv[optind - 1]);
         default:
@@ -320,7 +323,7 @@ static void run(struct session *session)
 {
     const struct view_options *options = session->options;
     int64_t refreshed_ns = session->start_ns;
-    bool quiet = options->json && !options->interval_given;
+    bool quiet = session->view->quiet || (options->json && !options->interval_given);
     while (!stop && !ferror(stdout)) {
         int64_t now_ns = clock_monotonic_ns(clock_system());
         int64_t wait_ns = TICK_MS * NS_PER_MS;

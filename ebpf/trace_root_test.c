@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -543,6 +544,45 @@ static void profile_finds_the_servers_stacks_on_and_off_the_cpu(void **state)
     }
 }
 
+static void metrics_are_served_with_the_counts(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    /* A port that was free a moment ago. */
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t address_bytes = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &address_bytes), 0);
+    close(fd);
+    char where[32];
+    snprintf(where, sizeof where, "127.0.0.1:%d", ntohs(address.sin_port));
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"serve", "--pid", pid, "--listen", where, NULL});
+    int redis = redis_connect();
+    talk(redis, "ECHO counted\r\n", 14, "counted");
+    close(redis);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    static const char get[] = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_int_equal(send(fd, get, sizeof get - 1, MSG_NOSIGNAL), sizeof get - 1);
+    char *text = calloc(1, 1 << 20);
+    assert_non_null(text);
+    size_t n = 0;
+    ssize_t more;
+    while ((more = recv(fd, text + n, (1 << 20) - 1 - n, 0)) > 0) {
+        n += (size_t)more;
+    }
+    close(fd);
+    assert_non_null(strstr(text, "HTTP/1.1 200 OK"));
+    assert_non_null(strstr(text, "codeq_trace_commands_count_total{command=\"ECHO\"} 1\n"));
+    assert_non_null(strstr(text, "{command=\"ECHO\",le=\"+Inf\"} 1\n"));
+    assert_non_null(strstr(text, "codeq_trace_lost_total{what=\"unparsed_bytes\"} 0\n"));
+    free(text);
+    json_free(tracer_stop(&tracer));
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -580,6 +620,7 @@ int main(void)
         cmocka_unit_test(restarted_server_is_followed_from_its_first_command),
         cmocka_unit_test(tracer_ends_when_its_process_ends),
         cmocka_unit_test(profile_finds_the_servers_stacks_on_and_off_the_cpu),
+        cmocka_unit_test(metrics_are_served_with_the_counts),
         cmocka_unit_test(counts_equal_commandstats_one_by_one),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_16),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_64),

@@ -40,6 +40,7 @@ struct view {
     unsigned needs; /* LOADER_NEEDS_* */
     /* Options of its own, as long names, space separated; the common ones are always there. */
     const char *options;
+    bool quiet; /* shows nothing on stdout but the summary */
 
     /* Open and configure the object; the caller loads, fills targets and attaches. -EINVAL etc. */
     int (*open)(const struct view_options *options, struct target *target, void **out_state,
