@@ -575,6 +575,42 @@ static int check_provider(const char *side, const char *provider, const char *pr
     return 0;
 }
 
+static void put_escaped(struct buf *out, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (isalnum((unsigned char)*text)) {
+            buf_append(out, text, 1);
+        } else {
+            buf_printf(out, "%%%02X", (unsigned char)*text);
+        }
+    }
+}
+
+/* A password given apart goes into an address that carries none. */
+static void join_password(struct config *config)
+{
+    const char *url = config->redis_url;
+    if (config->redis_password == NULL || url == NULL) {
+        return;
+    }
+    struct buf joined = BUF_INIT;
+    const char *host = strstr(url, "://");
+    if (strncmp(url, "unix:", 5) == 0 && strstr(url, "password=") == NULL) {
+        buf_printf(&joined, "%s%cpassword=", url, strchr(url, '?') == NULL ? '?' : '&');
+        put_escaped(&joined, config->redis_password);
+    } else if (host != NULL && strchr(url, '@') == NULL) {
+        buf_append(&joined, url, (size_t)(host + 3 - url));
+        buf_puts(&joined, ":");
+        put_escaped(&joined, config->redis_password);
+        buf_printf(&joined, "@%s", host + 3);
+    }
+    if (joined.bytes > 0) {
+        free(config->redis_url);
+        config->redis_url = buf_take(&joined);
+    }
+    buf_fini(&joined);
+}
+
 /* What no single setting can show to be wrong. */
 static int finish(struct config *config, struct err *err)
 {
@@ -597,6 +633,7 @@ static int finish(struct config *config, struct err *err)
             0) {
         return -EINVAL;
     }
+    join_password(config);
     config->development_tokens =
         config->producer_auth_provider == NULL && config->worker_auth_provider == NULL;
     if (config->development_tokens && !config_listen_is_loopback(config->listen)) {
@@ -728,6 +765,17 @@ static void print_size(struct json *object, const char *key, int64_t bytes)
 static void print_url(struct json *object, const char *key, const char *url)
 {
     const char *start = strstr(url, "://");
+    const char *query = strstr(url, "password=");
+    if (strncmp(url, "unix:", 5) == 0 && query != NULL) {
+        struct buf hidden = BUF_INIT;
+        buf_append(&hidden, url, (size_t)(query + 9 - url));
+        buf_puts(&hidden, MASK);
+        const char *more = strchr(query, '&');
+        buf_puts(&hidden, more != NULL ? more : "");
+        json_add_string(object, key, hidden.data);
+        buf_fini(&hidden);
+        return;
+    }
     const char *at = strrchr(url, '@');
     const char *colon = start != NULL ? strchr(start + 3, ':') : NULL;
     if (at == NULL || colon == NULL || colon > at) {

@@ -118,7 +118,7 @@ static void the_variables_of_codeq_mean_what_they_mean_there(void **state)
                     "ALLOW_PRODUCER_AS_WORKER=YES", "WEBHOOK_HMAC_SECRET=s3",
                     "RESULT_WEBHOOK_MAX_ATTEMPTS=3"));
     assert_string_equal(c.listen, "127.0.0.1:9090");
-    assert_string_equal(c.redis_url, "redis://redis.example:6380");
+    assert_string_equal(c.redis_url, "redis://:pw@redis.example:6380");
     assert_string_equal(c.redis_password, "pw");
     assert_int_equal(c.lease_default_ns, 120 * NS_PER_SEC);
     assert_int_equal(c.max_attempts_default, 7);
@@ -303,6 +303,22 @@ static void printed_configuration_hides_every_secret_and_reads_back(void **state
     config_fini(&c);
 }
 
+static void a_password_given_apart_joins_the_address_and_stays_hidden(void **state)
+{
+    (void)state;
+    struct config c;
+    must_load(&c, NULL, FLAGS("--redis", "unix:/run/r.sock?db=1"), FLAGS("REDIS_PASSWORD=a&b@c"));
+    assert_string_equal(c.redis_url, "unix:/run/r.sock?db=1&password=a%26b%40c");
+    char *text = config_print(&c);
+    assert_null(strstr(text, "26b"));
+    assert_non_null(strstr(text, "unix:/run/r.sock?db=1&password=***"));
+    free(text);
+    config_fini(&c);
+    must_load(&c, NULL, FLAGS("--redis", "redis://me:own@h"), FLAGS("REDIS_PASSWORD=other"));
+    assert_string_equal(c.redis_url, "redis://me:own@h");
+    config_fini(&c);
+}
+
 static void a_provider_can_be_read_from_a_file_of_its_own(void **state)
 {
     (void)state;
@@ -341,6 +357,7 @@ int main(void)
         cmocka_unit_test(only_loopback_is_loopback),
         cmocka_unit_test(help_is_given_even_when_the_rest_is_wrong),
         cmocka_unit_test(printed_configuration_hides_every_secret_and_reads_back),
+        cmocka_unit_test(a_password_given_apart_joins_the_address_and_stays_hidden),
         cmocka_unit_test(a_provider_can_be_read_from_a_file_of_its_own),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);

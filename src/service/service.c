@@ -24,6 +24,7 @@
 #include "service/queues.h"
 #include "service/ratelimit.h"
 #include "service/reaper.h"
+#include "service/redis_check.h"
 #include "service/server.h"
 #include "service/task_json.h"
 #include "service/waiters.h"
@@ -705,6 +706,9 @@ struct server *server_new(const struct server_options *options, struct err *err)
         if (service->store != NULL) {
             err_set(err, -ECONNREFUSED, "redis took one connection and refused the second");
         }
+        goto fail;
+    }
+    if (redis_check(service->conn, err) != 0) {
         goto fail;
     }
     service->auth = auth_new(config, service->clock, err);

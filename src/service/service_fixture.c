@@ -215,7 +215,8 @@ int http_begin(struct service_fixture *f, const char *method, const char *path, 
 {
     int fd = http_connect(f);
     size_t body_bytes = body == NULL ? 0 : strlen(body);
-    size_t room = body_bytes + strlen(path) + (extra == NULL ? 0 : strlen(extra)) + 512;
+    size_t room = body_bytes + strlen(path) + (extra == NULL ? 0 : strlen(extra)) +
+                  (f->token == NULL ? 0 : strlen(f->token)) + 512;
     char *text = malloc(room);
     assert_non_null(text);
     int n = snprintf(text, room, "%s %s HTTP/1.1\r\nHost: codeqd\r\n%s", method, path,
