@@ -206,13 +206,13 @@ static int run(const struct config *config)
             goto out;
         }
     }
+    log_event(LOG_LEVEL_INFO, "listening", "address", config->listen, NULL);
     for (; started < config->threads; started++) {
         if (pthread_create(&threads[started].id, NULL, thread_main, &threads[started]) != 0) {
             fail("threads: cannot start one more: give fewer --threads");
             goto out;
         }
     }
-    log_event(LOG_LEVEL_INFO, "listening", "address", config->listen, NULL);
     if (config->development_tokens) {
         print_curls(config);
     }

@@ -4,8 +4,8 @@
  * Input: the first byte is a route of the list below (the rest is its body) or, past the list, says
  * that the rest goes to the socket as it is. Judged: every text handed to the store is within its
  * bounds, every body and result is members of a strict JSON object, and every answer is whole HTTP
- * with a JSON body. With -DPLANT_OVERFLOW a task's body is copied without looking at its length, to show
- * that the target reaches that far. */
+ * with a JSON body. With -DPLANT_OVERFLOW a task's body is copied without looking at its length, to
+ * show that the target reaches that far. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

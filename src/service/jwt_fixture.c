@@ -154,8 +154,10 @@ char *fixture_pem(EVP_PKEY *pkey)
     must(PEM_write_bio_PUBKEY(bio, pkey));
     char *data = NULL;
     long bytes = BIO_get_mem_data(bio, &data);
-    char *text = strndup(data, (size_t)bytes);
-    BIO_free(bio);
+    char *text = malloc((size_t)bytes + 1); /* the memory BIO ends without a NUL */
     must(text != NULL);
+    memcpy(text, data, (size_t)bytes);
+    text[bytes] = '\0';
+    BIO_free(bio);
     return text;
 }
