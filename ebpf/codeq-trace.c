@@ -21,13 +21,14 @@
 #include "sink_json.h"
 #include "sink_screen.h"
 #include "syscalls.h"
+#include "timeline.h"
 #include "view.h"
 
 #define TICK_MS 20
 #define REFRESH_NS (200 * NS_PER_MS)
 
 static const struct view *const views[] = {
-    &syscalls_view, &commands_view, &leases_view, &profile_view, &serve_view,
+    &syscalls_view, &commands_view, &leases_view, &profile_view, &timeline_view, &serve_view,
 };
 #define VIEWS_LEN (sizeof views / sizeof views[0])
 

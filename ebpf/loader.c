@@ -24,6 +24,7 @@
 #include "leases.skel.h"
 #include "profile.skel.h"
 #include "syscalls.skel.h"
+#include "timeline.skel.h"
 #pragma GCC diagnostic pop
 
 #define LINKS_MAX 1024 /* one a core */
@@ -54,6 +55,8 @@ static const void *object_bytes(enum loader_object object, size_t *out_bytes)
         return leases__elf_bytes(out_bytes);
     case LOADER_PROFILE:
         return profile__elf_bytes(out_bytes);
+    case LOADER_TIMELINE:
+        return timeline__elf_bytes(out_bytes);
     case LOADER_COUNT:
         break;
     }

@@ -17,6 +17,7 @@ enum loader_object {
     LOADER_COMMANDS,
     LOADER_LEASES,
     LOADER_PROFILE,
+    LOADER_TIMELINE,
     LOADER_COUNT,
 };
 

@@ -583,6 +583,47 @@ static void metrics_are_served_with_the_counts(void **state)
     json_free(tracer_stop(&tracer));
 }
 
+static void timeline_is_json_with_every_command(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    char dir[] = "/tmp/codeq-timeline-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char path[64];
+    snprintf(path, sizeof path, "%s/trace.json", dir);
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"timeline", "--pid", pid, "--duration", "60s",
+                                           "--output", path, NULL});
+    int fd = redis_connect();
+    for (int i = 0; i < 100; i++) {
+        talk(fd, "ECHO drawn\r\n", 12, "drawn");
+    }
+    close(fd);
+    json_free(tracer_stop(&tracer));
+    struct err err = {""};
+    struct json *root = json_parse_file(path, 1 << 24, &err);
+    if (root == NULL) {
+        fail_msg("%s", err.text);
+    }
+    int commands = 0;
+    int writes = 0;
+    int waits = 0;
+    for (const struct json *e = json_first(json_get(root, "traceEvents")); e != NULL;
+         e = json_next(e)) {
+        const char *name = json_string(json_get(e, "name"), "");
+        const char *phase = json_string(json_get(e, "ph"), "");
+        commands += strcmp(name, "ECHO") == 0 && phase[0] == 'b';
+        writes += strcmp(name, "write") == 0;
+        waits += strcmp(name, "off-CPU") == 0;
+    }
+    assert_int_equal(commands, 100);
+    assert_int_equal(writes, 100);
+    assert_true(waits > 0);
+    json_free(root);
+    remove_tree(dir);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -621,6 +662,7 @@ int main(void)
         cmocka_unit_test(tracer_ends_when_its_process_ends),
         cmocka_unit_test(profile_finds_the_servers_stacks_on_and_off_the_cpu),
         cmocka_unit_test(metrics_are_served_with_the_counts),
+        cmocka_unit_test(timeline_is_json_with_every_command),
         cmocka_unit_test(counts_equal_commandstats_one_by_one),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_16),
         cmocka_unit_test(counts_equal_commandstats_in_pipelines_of_64),
