@@ -515,7 +515,8 @@ int cmd_run(int argc, char **argv)
     struct err err = {""};
     int code = run(&options, &err);
     if (code != 0) {
-        /* A stop that met a child or a reply halfway shows as its failure: the stop is the cause. */
+        /* A stop that met a child or a reply halfway shows as its failure: the stop is the cause.
+         */
         if (cmd_stopped()) {
             code = err_set(&err, -EINTR, "interrupted");
         }
