@@ -294,7 +294,15 @@ static size_t number_text(uint64_t value, char out[NUMBER_BYTES_MAX])
 static size_t put_header(char *out, char kind, size_t value)
 {
     out[0] = kind;
-    size_t n = 1 + number_text(value, out + 1);
+    size_t n = 1;
+    if (value < 10) { /* nearly every length and count is of one or two digits */
+        out[n++] = (char)('0' + value);
+    } else if (value < 100) {
+        out[n++] = (char)('0' + value / 10);
+        out[n++] = (char)('0' + value % 10);
+    } else {
+        n += number_text(value, out + n);
+    }
     out[n] = '\r';
     out[n + 1] = '\n';
     return n + 2;
