@@ -1,7 +1,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,37 +221,6 @@ static int parse(int argc, char **argv, struct run_options *out)
     return CMD_OK;
 }
 
-/* The last core that this program may use: the first ones serve most interrupts. */
-static int choose_core(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) {
-        return -1;
-    }
-    for (int i = CPU_SETSIZE - 1; i >= 0; i--) {
-        if (CPU_ISSET(i, &set)) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-static int check_build(const struct json *hello, struct err *err)
-{
-    const struct json *build = json_get(hello, "build");
-    if (json_bool(json_get(build, "sanitized"), false)) {
-        return err_set(err, -ENOTSUP,
-                       "driver: built with a sanitizer, so that its counts are not "
-                       "the program's: build it without");
-    }
-    if (!json_bool(json_get(build, "region_marks"), false)) {
-        return err_set(err, -ENOTSUP,
-                       "driver: built without Valgrind's headers, so that its region "
-                       "cannot be counted: install valgrind and build again");
-    }
-    return 0;
-}
-
 static void print_loads(const char *dir)
 {
     struct dirent **entries = NULL;
@@ -395,7 +363,7 @@ static int run(const struct run_options *options, struct err *err)
         snprintf(scenarios_dir, sizeof scenarios_dir, "%s", options->scenarios_dir);
     }
     struct run_plan plan = {0};
-    struct session session = {.cpu = options->as_deployed ? -1 : choose_core(),
+    struct session session = {.cpu = options->as_deployed ? -1 : session_core(),
                               .stopped = cmd_stopped};
     struct json *hello = NULL;
     int code = plan_build(&plan, options, scenarios_dir, err);
@@ -422,7 +390,7 @@ static int run(const struct run_options *options, struct err *err)
         code = run_hello(&session, &hello, err);
     }
     if (code == 0) {
-        code = check_build(hello, err);
+        code = run_check_build(hello, err);
     }
     if (code != 0) {
         goto out;

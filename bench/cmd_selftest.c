@@ -217,7 +217,7 @@ static void judge_counts(const struct selftest *t, const struct plant *plant,
     snprintf(blamed, sizeof blamed, "store_%s", t->place);
     check->ok = true;
     snprintf(check->found, sizeof check->found, "%s",
-             json_string(json_get(answer, "sentence"), "compare said nothing"));
+             json_string(json_get(answer, "headline"), "compare said nothing"));
     const struct json *scenario = json_first(json_get(answer, "scenarios"));
     if (scenario == NULL) {
         check->ok = false;

@@ -298,6 +298,7 @@ int compare_scenario(struct compare_scenario *out, const char *a_dir, const char
         }
         if (equal) {
             code = compare_metrics(out, a, b, a_dir, b_dir, budgets, err);
+            compare_parts_operation(a_dir, b_dir, out->grew, sizeof out->grew);
         }
     }
     json_free(a);

@@ -56,6 +56,7 @@ struct compare_scenario {
     char reason[256]; /* of COMPARE_NOT_COMPARABLE */
     struct compare_metric metrics[COMPARE_METRICS_MAX];
     size_t metric_count;
+    char grew[16]; /* the operation that costs most more instructions: "claim"; "" when unclear */
 };
 
 /* Limits and allowed regressions: built in, or from bench/budgets.json. */

@@ -313,3 +313,40 @@ int compare_parts_find(struct compare_metric *metric, const char *a_dir, const c
     }
     return code;
 }
+
+void compare_parts_operation(const char *a_dir, const char *b_dir, char *out, size_t bytes)
+{
+    static const char *const operations[] = {"create", "claim", "complete"};
+    struct profile_table a;
+    struct profile_table b;
+    double grew[3] = {0, 0, 0};
+    out[0] = '\0';
+    if (profile_table_read(&a, PROFILE_TABLE_FUNCTIONS, a_dir, NULL) != 0) {
+        return;
+    }
+    if (profile_table_read(&b, PROFILE_TABLE_FUNCTIONS, b_dir, NULL) == 0) {
+        for (size_t i = 0; i < b.count && a.ops > 0 && b.ops > 0; i++) {
+            const struct profile_row *row = &b.rows[i];
+            const struct profile_row *same = profile_table_find(&a, (const char *const *)row->text);
+            for (size_t o = 0; o < 3 && same != NULL; o++) {
+                if (strstr(row->text[FUNCTION_NAME], operations[o]) != NULL) {
+                    double more = (double)row->value[FUNCTION_INCLUSIVE] / (double)b.ops -
+                                  (double)same->value[FUNCTION_INCLUSIVE] / (double)a.ops;
+                    grew[o] = fmax(grew[o], more);
+                }
+            }
+        }
+        profile_table_fini(&b);
+    }
+    profile_table_fini(&a);
+    size_t most = 0;
+    for (size_t o = 1; o < 3; o++) {
+        most = grew[o] > grew[most] ? o : most;
+    }
+    for (size_t o = 0; o < 3; o++) {
+        if (grew[most] <= 0 || (o != most && grew[o] > grew[most] / 2)) {
+            return;
+        }
+    }
+    snprintf(out, bytes, "%s", operations[most]);
+}

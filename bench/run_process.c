@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -581,4 +582,34 @@ out:
 stopped:
     return session->stopped != NULL && session->stopped() ? err_set(err, -EINTR, "interrupted")
                                                           : code;
+}
+
+int session_core(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) {
+        return -1;
+    }
+    for (int i = CPU_SETSIZE - 1; i >= 0; i--) {
+        if (CPU_ISSET(i, &set)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+int run_check_build(const struct json *hello, struct err *err)
+{
+    const struct json *build = json_get(hello, "build");
+    if (json_bool(json_get(build, "sanitized"), false)) {
+        return err_set(err, -ENOTSUP,
+                       "driver: built with a sanitizer, so that its counts are not "
+                       "the program's: build it without");
+    }
+    if (!json_bool(json_get(build, "region_marks"), false)) {
+        return err_set(err, -ENOTSUP,
+                       "driver: built without Valgrind's headers, so that its region "
+                       "cannot be counted: install valgrind and build again");
+    }
+    return 0;
 }

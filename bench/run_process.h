@@ -30,6 +30,10 @@ int session_open(struct session *session, const char *drive_path, const char *al
                  struct err *err);
 void session_close(struct session *session); /* accepts a zeroed one */
 
+/* The last core that this program may use, for session.cpu: the first ones serve most interrupts.
+ * -1 when it cannot be told. */
+int session_core(void);
+
 enum run_kind { RUN_TIMED, RUN_COUNTS, RUN_SYSCALLS, RUN_CALLGRIND, RUN_MASSIF, RUN_DHAT };
 const char *run_kind_name(enum run_kind kind);
 
@@ -42,6 +46,10 @@ struct run_order {
 /* Start a driver without a workload and ask who it is; *out_hello is the caller's to free.
  * -EPROTONOSUPPORT: it speaks another version. */
 int run_hello(struct session *session, struct json **out_hello, struct err *err);
+
+/* Whether a driver that said hello can be counted. -ENOTSUP: it was built with a sanitizer or
+ * without marks of the region. */
+int run_check_build(const struct json *hello, struct err *err);
 
 /* Run one process. *out_line is the line for runs.ndjson without "run", the caller's to free;
  * totals of tools that write a raw file are not in it yet: the file lies in session->run_dir.
