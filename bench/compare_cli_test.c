@@ -1,0 +1,448 @@
+/* compare, top, list and heap as built programs. argv: codeq-bench, the source folder. A small git
+ * repository is made of this tree's own driver sources, with one planted change. */
+#include "base/test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/redis_server.h"
+#include "env.h"
+#include "result.h"
+
+#define TIMEOUT_NS (240 * NS_PER_SEC)
+
+static const char *bench, *sources;
+static char root[64]; /* repo, cache, tmp and the scenario are in it */
+static char repo[96];
+static char tmp[96];
+static char tiny[96];
+static char sets[2][RESULT_PATH_MAX]; /* of the plain and of the planted program */
+
+struct answer {
+    int code;
+    char *out, *errors;
+};
+
+static void answer_free(struct answer *answer)
+{
+    free(answer->out);
+    free(answer->errors);
+}
+
+static struct answer run_in(const char *dir, const char *const *argv)
+{
+    struct child_options options = {.argv = argv, .dir = dir, .cpu = -1};
+    struct answer answer = {0, NULL, NULL};
+    struct err err = {""};
+    answer.code = child_run(&options, clock_monotonic_ns(clock_system()) + TIMEOUT_NS, &answer.out,
+                            &answer.errors, &err);
+    if (answer.code < 0) {
+        fail_msg("%s: %s", argv[0], err.text);
+    }
+    return answer;
+}
+
+#define RUN(...) run_in(repo, (const char *const[]){bench, __VA_ARGS__, NULL})
+
+static void expect(const struct answer *answer, int code, const char *out, const char *errors)
+{
+    if (answer->code != code || strstr(answer->out, out) == NULL ||
+        strstr(answer->errors, errors) == NULL) {
+        fail_msg("exit %d, wanted %d with '%s' and '%s':\n%s%s", answer->code, code, out, errors,
+                 answer->out, answer->errors);
+    }
+}
+
+static void shell(const char *script)
+{
+    const char *const argv[] = {"sh", "-euc", script, "sh", sources, NULL};
+    struct answer answer = run_in(repo, argv);
+    if (answer.code != 0) {
+        fail_msg("%s: %s%s", script, answer.out, answer.errors);
+    }
+    answer_free(&answer);
+}
+
+/* Tags: old (no driver), plain, planted (build_space spins), words (README alone differs). */
+static int make_repo(void **state)
+{
+    (void)state;
+    strcpy(root, "/tmp/compare-test-XXXXXX");
+    assert_non_null(mkdtemp(root));
+    snprintf(repo, sizeof repo, "%s/repo", root);
+    snprintf(tmp, sizeof tmp, "%s/tmp", root);
+    snprintf(tiny, sizeof tiny, "%s/tiny.json", root);
+    assert_int_equal(mkdir(repo, 0700), 0);
+    assert_int_equal(mkdir(tmp, 0700), 0);
+    setenv("XDG_CACHE_HOME", root, 1);
+    setenv("TMPDIR", tmp, 1);
+    setenv("NO_COLOR", "", 1);
+    unsetenv("CODEQ_LAB_NIX");
+    static const char text[] =
+        "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"tiny\",\"rev\":1,"
+        "\"workload\":{\"operation\":\"cycle\"},"
+        "\"counted\":{\"warm_ops\":5,\"ops\":10,\"repeats\":2},"
+        "\"timed\":{\"warm_ops\":5,\"ops\":300,\"duration_ms_max\":0,\"runs\":1}}\n";
+    assert_int_equal(result_write_file(tiny, text, sizeof text - 1, NULL), 0);
+    shell("git init -q -b main .; git config user.email a@b.c; git config user.name n;"
+          "echo nothing > README; git add -A; git commit -qm 'no driver yet'; git tag old;"
+          "mkdir src; cp \"$1/meson_options.txt\" .;"
+          "sed \"/^subdir('src')/,\\$d\" \"$1/meson.build\" > meson.build;"
+          "echo \"subdir('src')\" >> meson.build;"
+          "sed \"/^subdir('service')/d; /^codeqd = /,\\$d\" \"$1/src/meson.build\""
+          " > src/meson.build;"
+          "cp -r \"$1/src/base\" \"$1/src/sched\" \"$1/src/store\" \"$1\"/src/codeq_drive.c"
+          " \"$1\"/src/drive_work.* src;"
+          "git add -A; git commit -qm plain; git tag plain;"
+          "sed -i '/^static char \\*build_space(/,/^{/ s/^{/{\\n    for (int i = 0; i < 20; i++) {"
+          " __asm__ volatile(\"\"); }/' src/store/conn.c;"
+          "git diff --quiet && exit 1; git commit -qam 'spin'; git tag planted");
+    return 0;
+}
+
+static int drop_repo(void **state)
+{
+    (void)state;
+    return remove_tree(root);
+}
+
+static int count_entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    int count = 0;
+    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        count += e->d_name[0] != '.';
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return count;
+}
+
+static const struct json *member(const struct json *list, const char *key, const char *value)
+{
+    for (const struct json *c = json_first(list); c != NULL; c = json_next(c)) {
+        if (strcmp(json_string(json_get(c, key), ""), value) == 0) {
+            return c;
+        }
+    }
+    fail_msg("no %s '%s'", key, value);
+    return NULL;
+}
+
+/* The first test: it builds what the others use. */
+static void planted_change_is_found_fresh_and_blamed_on_its_function(void **state)
+{
+    (void)state;
+    struct answer answer =
+        RUN("compare", "plain", "planted", "--counts-only", "--json", "--scenario", tiny);
+    expect(&answer, 1, "\"verdict\": \"worse\"", "");
+    struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
+    assert_non_null(json);
+    assert_non_null(strstr(json_string(json_get(json, "headline"), ""),
+                           "instructions/op in build_space, 100 % of the growth"));
+    assert_true(json_bool(json_get(json, "fresh"), false));
+    assert_false(json_bool(json_get(json, "same_program"), true));
+    const struct json *scenario = member(json_get(json, "scenarios"), "scenario", "tiny");
+    int alarms = 0;
+    for (const struct json *m = json_first(json_get(scenario, "metrics")); m != NULL;
+         m = json_next(m)) {
+        bool same = strcmp(json_string(json_get(m, "verdict"), ""), "same") == 0;
+        bool instructions =
+            strcmp(json_string(json_get(m, "id"), ""), "cycle.instructions_per_op") == 0;
+        assert_true(same != instructions);
+        alarms += !same;
+        if (instructions) {
+            double sum = json_number(json_get(m, "remainder"), 1e9);
+            for (const struct json *p = json_first(json_get(m, "parts")); p != NULL;
+                 p = json_next(p)) {
+                sum += json_number(json_get(p, "difference"), 1e9);
+            }
+            double difference = json_number(json_get(m, "difference"), 0);
+            assert_true(difference > 500 && sum > difference - 0.01 && sum < difference + 0.01);
+        }
+    }
+    assert_int_equal(alarms, 1);
+    json_free(json);
+    answer_free(&answer);
+    assert_int_equal(count_entries(tmp), 0);
+    char work[128];
+    snprintf(work, sizeof work, "%s/codeq-lab/compare", root);
+    assert_int_equal(count_entries(work), 0); /* whole: nothing is kept */
+}
+
+static void equal_commits_are_the_same_program(void **state)
+{
+    (void)state;
+    struct answer answer = RUN("compare", "plain", "planted~1", "--scenario", tiny);
+    expect(&answer, 0, "same: A and B build the same program", "");
+    answer_free(&answer);
+}
+
+static void revision_without_a_driver_is_not_comparable_by_name(void **state)
+{
+    (void)state;
+    struct answer answer = RUN("compare", "old", "plain", "--scenario", tiny);
+    expect(&answer, 3, "not comparable: 'old' has no codeq-drive", "");
+    answer_free(&answer);
+    answer = RUN("compare", "old", "plain", "--json", "--scenario", tiny);
+    expect(&answer, 3, "\"verdict\": \"not comparable\"", "");
+    answer_free(&answer);
+}
+
+static void what_cannot_be_understood_exits_2_and_prints_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *const arguments[5];
+        const char *errors;
+    } wrong[] = {
+        {{"plain", "nowhere"}, "'nowhere': git knows no such commit"},
+        {{"plain"}, "compare: give two revisions or folders"},
+        {{"plain", "planted", "--scenario", "nothing"}, "scenario 'nothing': not in"},
+        {{"plain", "planted", "--fail-on", "bad"}, "--fail-on bad: give worse, leak, warning"},
+        {{"plain", "planted", "--budget", "10"}, "compare: --budget: "},
+        {{"plain", "planted", "--fresh", "--committed"}, "give one of them"},
+        {{"plain", "planted", "--committed"}, "results"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const char *argv[8] = {bench, "compare"};
+        for (size_t k = 0; k < 5 && wrong[i].arguments[k] != NULL; k++) {
+            argv[2 + k] = wrong[i].arguments[k];
+        }
+        struct answer answer = run_in(repo, argv);
+        expect(&answer, 2, "", wrong[i].errors);
+        assert_string_equal(answer.out, "");
+        answer_free(&answer);
+    }
+}
+
+static void interrupted_comparison_leaves_nothing_running_and_goes_on(void **state)
+{
+    (void)state;
+    const char *const argv[] = {bench,           "compare",    "plain", "planted", "--fresh",
+                                "--counts-only", "--scenario", tiny,    NULL};
+    const struct child_options options = {
+        .argv = argv, .dir = repo, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+    struct child child;
+    struct err err = {""};
+    assert_int_equal(child_start(&child, &options, &err), 0);
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + TIMEOUT_NS;
+    while (count_entries(tmp) == 0 &&
+           child_wait(&child, clock_monotonic_ns(clock_system()) + 10 * NS_PER_MS) == -ETIMEDOUT) {
+        assert_true(clock_monotonic_ns(clock_system()) < deadline_ns);
+    }
+    kill(child.pid, SIGINT);
+    assert_int_equal(child_wait(&child, deadline_ns), 0);
+    assert_int_equal(child_exit_code(&child), 130);
+    assert_int_equal(count_entries(tmp), 0);
+}
+
+/* Measure a built driver; its set into sets[at]. */
+static void measure(int at, const char *pick)
+{
+    char script[512];
+    char out_dir[96];
+    snprintf(out_dir, sizeof out_dir, "%s/out%d", root, at);
+    snprintf(script, sizeof script,
+             "d=$(grep -%s 'i < 20' \"$1\"/codeq-lab/builds/*/source/src/store/conn.c | head -n 1);"
+             "exec \"$2\" run --quick --profile --repeat 1 --json --out \"$3\""
+             " --drive \"${d%%/source/*}/build/src/codeq-drive\" \"$4\"",
+             pick);
+    const char *const argv[] = {"sh", "-euc", script, "sh", root, bench, out_dir, tiny, NULL};
+    struct answer answer = run_in(repo, argv);
+    expect(&answer, 0, "\"set\"", "");
+    struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
+    snprintf(sets[at], sizeof sets[at], "%s", json_string(json_get(json, "set"), ""));
+    json_free(json);
+    answer_free(&answer);
+}
+
+static void result_sets_are_compared_and_fail_on_chooses_the_exit_code(void **state)
+{
+    (void)state;
+    measure(0, "L");
+    measure(1, "l");
+    struct answer answer = RUN("compare", sets[0], sets[1]);
+    expect(&answer, 1, "worse: +", "");
+    expect(&answer, 1, "instructions/op in build_space", "");
+    expect(&answer, 1, "from result sets", "");
+    assert_null(strchr(answer.out, '\033'));
+    answer_free(&answer);
+    answer = RUN("compare", "--fail-on", "leak", sets[0], sets[1]);
+    expect(&answer, 0, "worse: +", "");
+    answer_free(&answer);
+    answer = RUN("compare", sets[1], sets[0]);
+    expect(&answer, 0, "better: -", "");
+    answer_free(&answer);
+    answer = RUN("compare", sets[0], sets[0]);
+    expect(&answer, 0, "same: no counted metric left its budget", "");
+    answer_free(&answer);
+    answer = RUN("compare", sets[0], sets[1], "--scenario", "other");
+    expect(&answer, 3, "not comparable: no scenario in common: other", "");
+    answer_free(&answer);
+}
+
+static void markdown_leads_with_three_lines_and_folds_the_rest(void **state)
+{
+    (void)state;
+    struct answer answer = RUN("compare", "--markdown", sets[0], sets[1]);
+    expect(&answer, 1, "**worse: ", "");
+    const char *at = answer.out;
+    for (int line = 0; line < 3; line++) {
+        at = strchr(at, '\n');
+        assert_non_null(at);
+        at++;
+    }
+    assert_memory_equal(at, "\n<details>", 10);
+    assert_non_null(strstr(at, "remainder: "));
+    assert_non_null(strstr(at, "</details>"));
+    answer_free(&answer);
+}
+
+/* What the program prints on a terminal of its own. */
+static char *on_terminal(const char *const *argv)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(slave >= 0);
+    const struct child_options options = {
+        .argv = argv, .dir = repo, .stdin_fd = -1, .stdout_fd = slave, .stderr_fd = -1, .cpu = -1};
+    struct child child;
+    assert_int_equal(child_start(&child, &options, NULL), 0);
+    close(slave);
+    struct buf text = BUF_INIT;
+    char chunk[4096];
+    for (ssize_t n; (n = read(master, chunk, sizeof chunk)) > 0;) {
+        buf_append(&text, chunk, (size_t)n);
+    }
+    close(master);
+    assert_int_equal(child_wait(&child, clock_monotonic_ns(clock_system()) + TIMEOUT_NS), 0);
+    return buf_take(&text);
+}
+
+static void colour_is_for_terminals_without_no_color_alone(void **state)
+{
+    (void)state;
+    const char *const argv[] = {bench, "compare", sets[0], sets[1], NULL};
+    char *text = on_terminal(argv);
+    assert_non_null(strstr(text, "\033[31mworse\033[0m"));
+    free(text);
+    setenv("NO_COLOR", "1", 1);
+    text = on_terminal(argv);
+    setenv("NO_COLOR", "", 1);
+    assert_non_null(strstr(text, "worse"));
+    assert_null(strchr(text, '\033'));
+    free(text);
+}
+
+static void other_machine_is_refused_by_the_name_of_the_field(void **state)
+{
+    (void)state;
+    char script[128];
+    char path[RESULT_PATH_MAX + 64];
+    char other[RESULT_PATH_MAX];
+    struct env env;
+    struct err err = {""};
+    snprintf(other, sizeof other, "%s/other", root);
+    snprintf(script, sizeof script, "cp -r \"$2\" '%.80s'", other);
+    const char *const argv[] = {"sh", "-euc", script, "sh", sources, sets[0], NULL};
+    struct answer answer = run_in(repo, argv);
+    assert_int_equal(answer.code, 0);
+    answer_free(&answer);
+    char *text = NULL;
+    size_t bytes = 0;
+    snprintf(path, sizeof path, "%s/env.json", other);
+    assert_int_equal(result_read_file(path, &text, &bytes, &err), 0);
+    assert_int_equal(env_parse(&env, text, bytes, &err), 0);
+    free(text);
+    env_set(&env, "cpu_model", "999");
+    text = env_print(&env);
+    assert_int_equal(result_write_file(path, text, strlen(text), &err), 0);
+    free(text);
+    char env8[ENV_ID_BYTES];
+    struct result_commit commit;
+    env_id(&env, env8);
+    result_commit_read(repo, &commit);
+    assert_int_equal(result_write_manifest(other, &commit, env8, &err), 0);
+    answer = RUN("compare", sets[0], other);
+    expect(&answer, 3, "not comparable: cpu_model differs: '", "");
+    expect(&answer, 3, "'999' in B", "");
+    answer_free(&answer);
+    /* A byte that is not what the manifest says: broken, by the file's name. */
+    snprintf(path, sizeof path, "%s/tiny/functions.tsv", other);
+    FILE *file = fopen(path, "ae");
+    assert_non_null(file);
+    fputs("x\n", file);
+    fclose(file);
+    answer = RUN("compare", other, other);
+    expect(&answer, 5, "", "functions.tsv");
+    assert_string_equal(answer.out, "");
+    answer_free(&answer);
+}
+
+static void profile_readers_show_what_is_there_and_refuse_what_is_not(void **state)
+{
+    (void)state;
+    struct answer answer = RUN("top", sets[1], "-n", "3");
+    expect(&answer, 0, "build_space", "");
+    answer_free(&answer);
+    answer = RUN("top", sets[1], "--by", "inclusive", "--json");
+    struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
+    assert_non_null(json);
+    json_free(json);
+    expect(&answer, 0, "measured_region", "");
+    answer_free(&answer);
+    answer = RUN("list", "build_space", sets[1]);
+    expect(&answer, 0, "conn.c", "");
+    answer_free(&answer);
+    answer = RUN("heap", "--by", "peak", sets[1]);
+    expect(&answer, 0, "conn_open", "");
+    answer_free(&answer);
+    answer = RUN("top", sets[1], "--by", "colour");
+    expect(&answer, 2, "", "--by");
+    answer_free(&answer);
+    answer = RUN("heap", sets[1], "--by", "colour");
+    expect(&answer, 2, "", "--by");
+    answer_free(&answer);
+    answer = RUN("list", "no_such_function", sets[1]);
+    expect(&answer, 2, "", "no_such_function");
+    answer_free(&answer);
+    answer = RUN("top", "nowhere");
+    expect(&answer, 2, "", "nowhere");
+    answer_free(&answer);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s CODEQ-BENCH SOURCES\n", argv[0]);
+        return 2;
+    }
+    bench = argv[1];
+    sources = argv[2];
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(planted_change_is_found_fresh_and_blamed_on_its_function),
+        cmocka_unit_test(equal_commits_are_the_same_program),
+        cmocka_unit_test(revision_without_a_driver_is_not_comparable_by_name),
+        cmocka_unit_test(what_cannot_be_understood_exits_2_and_prints_nothing),
+        cmocka_unit_test(interrupted_comparison_leaves_nothing_running_and_goes_on),
+        cmocka_unit_test(result_sets_are_compared_and_fail_on_chooses_the_exit_code),
+        cmocka_unit_test(markdown_leads_with_three_lines_and_folds_the_rest),
+        cmocka_unit_test(colour_is_for_terminals_without_no_color_alone),
+        cmocka_unit_test(other_machine_is_refused_by_the_name_of_the_field),
+        cmocka_unit_test(profile_readers_show_what_is_there_and_refuse_what_is_not),
+    };
+    return cmocka_run_group_tests(tests, make_repo, drop_repo);
+}
