@@ -13,7 +13,7 @@ struct command {
 
 static const struct command commands[] = {
     {"run", cmd_run, "measure, count and profile a scenario; writes a result set"},
-    {"compare", cmd_compare, "what a commit did to the counted metrics, and why"},
+    {"compare", cmd_compare, "what a commit did to counts and times, and why"},
     {"top", cmd_top, "the functions that cost the most instructions"},
     {"list", cmd_list, "a function's source lines with the instructions of each"},
     {"heap", cmd_heap, "where memory is allocated"},
