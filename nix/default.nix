@@ -14,7 +14,7 @@ let
     # The three as they are compiled; nothing wrapped.
     codeqd-unwrapped = set.callPackage ./codeqd.nix { inherit version; src = source [ ../src ]; };
     codeq-bench-unwrapped = set.callPackage ./codeq-bench.nix { inherit version; src = source [ ../bench ../scenarios ]; };
-    codeq-trace = set.callPackage ./codeq-trace.nix { inherit version hardeningDisable; src = source [ ../ebpf ]; };
+    codeq-trace = set.callPackage ./codeq-trace.nix { inherit version hardeningDisable; src = source [ ../ebpf ../src/store/lua ../src/store/lua_embed.py ]; };
 
     codeqd = wrap set {
       name = "codeqd";
