@@ -132,10 +132,17 @@ static void put_cause(struct buf *out, const struct compare_scenario *s,
         if (part->note != NULL) {
             buf_printf(out, " (%s)", part->note);
         }
-        buf_printf(out, ", %.0f %% of the %s", 100 * part->delta / delta,
-                   delta > 0 ? "growth" : "saving");
-        if (m->a != 0) {
-            buf_printf(out, " of %+.2f %%", 100 * delta / m->a);
+        double share = 100 * part->delta / delta;
+        if (share < 100.5) {
+            buf_printf(out, ", %.0f %% of the %s", share, delta > 0 ? "growth" : "saving");
+            if (m->a != 0) {
+                buf_printf(out, " of %+.2f %%", 100 * delta / m->a);
+            }
+        } else { /* others went the other way */
+            buf_printf(out, ", %s in all", comparison_signed(delta, n));
+            if (m->a != 0) {
+                buf_printf(out, " (%+.2f %%)", 100 * delta / m->a);
+            }
         }
     } else {
         buf_printf(out, "%s %s", comparison_signed(delta, n), m->metric->title);

@@ -92,6 +92,16 @@ static void function_that_grew_is_named_with_its_share(void **state)
            "worse: +62 instructions/op in json_print, 62 % of the growth of +10.00 % in cycle-1");
 }
 
+static void share_above_the_whole_is_not_called_a_share(void **state)
+{
+    (void)state;
+    struct comparison *c = made();
+    add(c, "cycle.instructions_per_op", 1000, 900, "conn_arg_space");
+    parts[0].delta = -190;
+    expect(c, COMPARE_BETTER,
+           "better: -190 instructions/op in conn_arg_space, -100 in all (-10.00 %) in cycle-1");
+}
+
 static void equal_programs_and_refusals_are_said(void **state)
 {
     (void)state;
@@ -173,6 +183,7 @@ int main(void)
         cmocka_unit_test(leak_is_said_in_whole_bytes_at_its_site),
         cmocka_unit_test(allocation_names_its_site_not_the_allocator_that_costs),
         cmocka_unit_test(function_that_grew_is_named_with_its_share),
+        cmocka_unit_test(share_above_the_whole_is_not_called_a_share),
         cmocka_unit_test(equal_programs_and_refusals_are_said),
         cmocka_unit_test(worse_times_count_only_when_confirmed),
         cmocka_unit_test(markdown_lets_no_name_write_markup),

@@ -235,6 +235,42 @@ static void system_calls_that_grew_are_named(void **state)
     compare_budgets_free(budgets);
 }
 
+/* A call of a script more brings inner calls that nobody sent: they are no parts of a round trip.
+ */
+static void round_trips_are_made_of_what_was_sent(void **state)
+{
+    struct fixture *f = *state;
+    struct compare_budgets *budgets = compare_budgets_read(NULL, "2026-01-01", NULL);
+    for (int side = 0; side < 2; side++) {
+        char metric[160];
+        struct buf runs = BUF_INIT;
+        const char *dir = side == 0 ? f->a : f->b;
+        snprintf(metric, sizeof metric,
+                 "{\"id\":\"cycle.round_trips_per_op\",\"class\":\"counted\",\"value\":%d,"
+                 "\"range\":0}",
+                 3 + side);
+        put_summary(dir, "x", metric);
+        for (int scale = 1; scale <= 2; scale++) {
+            int n = 10 * scale;
+            buf_printf(&runs,
+                       "{\"v\":1,\"run\":%d,\"kind\":\"counts\",\"repeat\":0,\"scale\":%d,"
+                       "\"ops\":%d,\"by_name\":{\"evalsha\":%d,\"zcard\":%d}}\n",
+                       scale - 1, scale, n, (3 + side) * n, 4 * side * n);
+        }
+        put(dir, "runs.ndjson", runs.data);
+        buf_fini(&runs);
+    }
+    struct compare_scenario s;
+    assert_int_equal(compare_scenario(&s, f->a, f->b, budgets, NULL), 0);
+    const struct compare_metric *m = &s.metrics[0];
+    assert_int_equal(m->verdict, COMPARE_WORSE);
+    assert_int_equal(m->part_count, 1);
+    assert_string_equal(m->parts[0].name, "evalsha");
+    assert_true(m->parts[0].delta == 1 && m->remainder == 0);
+    compare_scenario_fini(&s);
+    compare_budgets_free(budgets);
+}
+
 static void other_scenario_text_is_refused_by_name(void **state)
 {
     struct fixture *f = *state;
@@ -330,6 +366,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(parts_and_remainder_add_up_and_name_new_gone_and_renamed,
                                         make, remove_all),
         cmocka_unit_test_setup_teardown(system_calls_that_grew_are_named, make, remove_all),
+        cmocka_unit_test_setup_teardown(round_trips_are_made_of_what_was_sent, make, remove_all),
         cmocka_unit_test_setup_teardown(other_scenario_text_is_refused_by_name, make, remove_all),
         cmocka_unit_test_setup_teardown(broken_and_newer_files_are_refused_by_name, make,
                                         remove_all),
