@@ -52,7 +52,7 @@ in
     program=${lib.getExe ours.codeq-bench}
     export HOME=$PWD TMPDIR=$PWD
     PATH=$PWD/empty $program run --quick --out $out
-    PATH=$PWD/empty $program verify $out
+    PATH=$PWD/empty $program verify --results $out
   '';
 
   format = pkgs.runCommand "codeq-check-format" { meta = { }; nativeBuildInputs = [ pkgs.clang-tools ]; } ''
