@@ -430,7 +430,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s CODEQ-BENCH SOURCES\n", argv[0]);
         return 2;
     }
-    bench = argv[1];
+    bench = realpath(argv[1], NULL); /* the tests run in folders of their own */
+    if (bench == NULL) {
+        perror(argv[1]);
+        return 2;
+    }
     sources = argv[2];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planted_change_is_found_fresh_and_blamed_on_its_function),
