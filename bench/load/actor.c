@@ -146,8 +146,11 @@ static void send_request(struct load *load, struct actor *actor, enum load_endpo
     int code = connect_actor(load, actor);
     int64_t bytes = code == 0 ? write_request(load, actor) : code;
     actor->sent_ns = now_ns();
-    int64_t could_ns = intended_ns > actor->free_ns ? intended_ns : actor->free_ns;
-    hist_record(&load->result->send_lag, actor->sent_ns > could_ns ? actor->sent_ns - could_ns : 0);
+    if (actor->role->spec->open) { /* a closed loop has no schedule to be late for */
+        int64_t could_ns = intended_ns > actor->free_ns ? intended_ns : actor->free_ns;
+        int64_t lag_ns = actor->sent_ns - could_ns;
+        hist_record(&load->result->send_lag, lag_ns > 0 ? lag_ns : 0);
+    }
     load->in_flight++;
     actor->role->in_flight++;
     code = bytes < 0 ? (int)bytes : http_conn_send(&actor->conn, (size_t)bytes);

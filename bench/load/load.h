@@ -131,7 +131,7 @@ struct load_endpoint_result {
 struct load_result {
     struct load_endpoint_result endpoints[LOAD_ENDPOINTS];
     size_t window_count;
-    struct hist send_lag; /* actual send - later of (intended start, a connection was free) */
+    struct hist send_lag; /* open loop: actual send - later of (intended, a connection was free) */
     struct hist lateness; /* delayed tasks: claimed - due */
     struct hist queue_wait[LOAD_PRIORITIES]; /* claimed - acknowledged or due, by priority */
     struct hist redelivery; /* crashed lease's end to the next claim of the task */
