@@ -105,7 +105,7 @@ let
     elfutils = host { pname = "elfutils"; pc = [ "libelf" ]; apt = "libelf-dev"; };
     zlib = host { pname = "zlib"; pc = [ "zlib" ]; apt = "zlib1g-dev"; };
     openssl = host { pname = "openssl"; pc = [ "libcrypto" "libssl" "openssl" ]; apt = "libssl-dev"; };
-    curl = host { pname = "curl"; pc = [ "libcurl" ]; apt = "libcurl4-openssl-dev"; };
+    curl = host { pname = "curl"; bin = [ "curl" ]; pc = [ "libcurl" ]; apt = "curl libcurl4-openssl-dev"; };
     libev = host { pname = "libev"; header = [ "ev.h" ]; apt = "libev-dev"; };
     http-parser = host { pname = "http-parser"; header = [ "http_parser.h" ]; apt = "libhttp-parser-dev"; };
     redis = host { pname = "redis"; bin = [ "redis-server" "redis-cli" ]; apt = "redis-server"; };
