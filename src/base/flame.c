@@ -416,7 +416,7 @@ static void put_graph(struct buf *out, const struct graph *g, const struct flame
     stacks_clean_name(options->title, title);
     int64_t height = TOP + ((int64_t)g->depth_max + 1) * ROW + BOTTOM;
     buf_printf(out,
-               "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"fg\" role=\"img\" width=\"%d\" "
+               "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"fg\" role=\"group\" width=\"%d\" "
                "height=\"%" PRId64 "\" viewBox=\"0 0 %d %" PRId64 "\" data-inner=\"%d\" "
                "data-margin=\"%d\" aria-label=\"",
                WIDTH, height, WIDTH, height, INNER, MARGIN);
@@ -439,7 +439,7 @@ static void put_graph(struct buf *out, const struct graph *g, const struct flame
     buf_printf(out,
                "<foreignObject x=\"%d\" y=\"6\" width=\"210\" height=\"26\"><input "
                "xmlns=\"http://www.w3.org/1999/xhtml\" class=\"fg-search\" type=\"search\" "
-               "placeholder=\"search\" style=\"width:200px;font:12px monospace\"/>"
+               "placeholder=\"search\" aria-label=\"search frames\" style=\"width:200px;font:12px monospace\"/>"
                "</foreignObject>\n",
                WIDTH - MARGIN - 210);
     int64_t hidden = 0;
