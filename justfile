@@ -22,6 +22,10 @@ lint *args:
 bench *args:
     ./lab bench {{args}}
 
+# measure the commits of A..B that have no result set
+backfill range *args:
+    ./lab backfill {{range}} {{args}}
+
 # what did commit B change against commit A?
 compare a b *args:
     ./lab compare {{a}} {{b}} {{args}}

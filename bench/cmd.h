@@ -37,4 +37,5 @@ int cmd_report(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_selftest(int argc, char **argv);
+int cmd_backfill(int argc, char **argv);
 int cmd_history(int argc, char **argv);

@@ -281,8 +281,8 @@ static int measure_fresh(struct comparison *comparison, struct compare_fresh *fr
 
 static bool fails(const struct compare_metric *m, const char *fail_on)
 {
-    return (m->verdict == COMPARE_WORSE && !m->leak && strstr(fail_on, "worse") != NULL) ||
-           (m->leak && m->verdict == COMPARE_WORSE && strstr(fail_on, "leak") != NULL) ||
+    return (m->verdict == VERDICT_WORSE && !m->leak && strstr(fail_on, "worse") != NULL) ||
+           (m->leak && m->verdict == VERDICT_WORSE && strstr(fail_on, "leak") != NULL) ||
            (m->warning && strstr(fail_on, "warning") != NULL);
 }
 
@@ -305,12 +305,12 @@ static int exit_code_of(const struct comparison *comparison, const char *fail_on
     bool refused = comparison->reason[0] != '\0';
     for (size_t i = 0; i < comparison->count; i++) {
         const struct compare_scenario *s = &comparison->scenarios[i];
-        refused = refused || s->verdict == COMPARE_NOT_COMPARABLE;
+        refused = refused || s->verdict == VERDICT_NOT_COMPARABLE;
         worse = worse || (timed_worse(comparison->timed[i]) && strstr(fail_on, "worse") != NULL);
         unsure = unsure || comparison_unsettled(comparison->timed[i]);
         for (size_t k = 0; k < s->metric_count; k++) {
             worse = worse || fails(&s->metrics[k], fail_on);
-            unsure = unsure || s->metrics[k].verdict == COMPARE_INCONCLUSIVE;
+            unsure = unsure || s->metrics[k].verdict == VERDICT_INCONCLUSIVE;
         }
     }
     return worse ? CMD_WORSE : refused ? CMD_NOT_COMPARABLE : unsure ? CMD_INCONCLUSIVE : CMD_OK;
@@ -417,6 +417,11 @@ static int compare(const struct compare_options *options, const struct compare_b
     snprintf(comparison->b.name, sizeof comparison->b.name, "%s", options->b);
     int code = decide(comparison, fresh, options, budgets, &err);
     if (code != 0) {
+        /* A stop that met a child or a reply halfway shows as its failure: the stop is the cause.
+         */
+        if (cmd_stopped()) {
+            code = err_set(&err, -EINTR, "interrupted");
+        }
         exit_code = cmd_fail(exit_code_of_error(code), &err);
     } else {
         exit_code = exit_code_of(comparison, options->fail_on);

@@ -13,6 +13,7 @@
 #include "measure.h"
 #include "programs.h"
 #include "result.h"
+#include "revision.h"
 #include "run_table.h"
 
 #define SCENARIOS_MAX 64
@@ -28,6 +29,8 @@ static const char help[] =
     "  --profile         keep profiles: callgrind, massif, dhat and their tables\n"
     "  --quick           counts only, two repeats; without SCENARIO, of every micro-scenario\n"
     "  --repeat N        timed runs and counted repeats, 1..100 (default: as the scenario says)\n"
+    "  --commit REV      that commit, built from git, under the present scenarios (default: the\n"
+    "                    program beside this one, filed under the checkout's commit)\n"
     "  --as-deployed     leave driver and Redis free to move between cores (default: both on one)\n"
     "where\n"
     "  --out DIR         result sets go there (default: results/ of the checkout in this folder)\n"
@@ -42,13 +45,14 @@ static const char help[] =
     "examples:\n"
     "  codeq-bench run\n"
     "  codeq-bench run --quick\n"
+    "  codeq-bench run --commit HEAD~3 --quick --profile scheduler-batch\n"
     "  codeq-bench run json-small json-large --repeat 5\n"
     "  codeq-bench run scheduler-batch --profile --out /tmp/results\n";
 
 struct run_options {
     struct measure_options measure;
     bool as_deployed, json, list;
-    const char *out, *drive, *scenarios_dir;
+    const char *out, *drive, *scenarios_dir, *commit;
     char **ids;
     int id_count;
 };
@@ -159,17 +163,12 @@ static int plan_build(struct run_plan *plan, const struct run_options *options, 
 static int parse(int argc, char **argv, struct run_options *out)
 {
     static const struct option options[] = {
-        {"profile", no_argument, NULL, 'p'},
-        {"quick", no_argument, NULL, 'q'},
-        {"repeat", required_argument, NULL, 'r'},
-        {"as-deployed", no_argument, NULL, 'a'},
-        {"out", required_argument, NULL, 'o'},
-        {"drive", required_argument, NULL, 'd'},
-        {"scenarios", required_argument, NULL, 's'},
-        {"list", no_argument, NULL, 'l'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"profile", no_argument, NULL, 'p'},      {"quick", no_argument, NULL, 'q'},
+        {"repeat", required_argument, NULL, 'r'}, {"as-deployed", no_argument, NULL, 'a'},
+        {"commit", required_argument, NULL, 'c'}, {"out", required_argument, NULL, 'o'},
+        {"drive", required_argument, NULL, 'd'},  {"scenarios", required_argument, NULL, 's'},
+        {"list", no_argument, NULL, 'l'},         {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},         {0},
     };
     struct err err;
     int c;
@@ -190,6 +189,9 @@ static int parse(int argc, char **argv, struct run_options *out)
             break;
         case 'a':
             out->as_deployed = true;
+            break;
+        case 'c':
+            out->commit = optarg;
             break;
         case 'o':
             out->out = optarg;
@@ -212,6 +214,10 @@ static int parse(int argc, char **argv, struct run_options *out)
         default:
             return CMD_USAGE;
         }
+    }
+    if (out->commit != NULL && out->drive != NULL) {
+        fputs("codeq-bench: --commit and --drive: give one of them\n", stderr);
+        return CMD_USAGE;
     }
     out->ids = argv + optind;
     out->id_count = argc - optind;
@@ -353,6 +359,34 @@ static int measure_all(struct session *session, const struct run_plan *plan,
     return code;
 }
 
+/* Build the commit and name it as result sets do; its driver into drive. -EPROTONOSUPPORT when it
+ * has none. */
+static int build_commit(const char *name, struct result_commit *commit, char drive[RESULT_PATH_MAX],
+                        struct err *err)
+{
+    struct revision revision, parent;
+    char before[160];
+    int code = revision_resolve(".", name, &revision, err);
+    if (code == 0 && revision.commit[0] == '\0') {
+        return err_set(err, -EINVAL,
+                       "--commit %s: it has changes that are not committed: leave --commit out to "
+                       "measure them",
+                       name);
+    }
+    code = code != 0 ? code : revision_build(".", &revision, "codeq-drive", NULL, NULL, err);
+    if (code != 0) {
+        return code == -EOPNOTSUPP ? -EPROTONOSUPPORT : code;
+    }
+    snprintf(before, sizeof before, "%s^", revision.commit);
+    bool has_parent = revision_resolve(".", before, &parent, NULL) == 0;
+    snprintf(commit->commit, sizeof commit->commit, "%s", revision.commit);
+    snprintf(commit->tree, sizeof commit->tree, "%s", revision.tree);
+    snprintf(commit->parent, sizeof commit->parent, "%s", has_parent ? parent.commit : "none");
+    commit->dirty = false;
+    revision_program(&revision, "codeq-drive", drive);
+    return 0;
+}
+
 static int run(const struct run_options *options, struct err *err)
 {
     struct result_commit commit;
@@ -377,6 +411,12 @@ static int run(const struct run_options *options, struct err *err)
     programs_drive(drive, sizeof drive);
     if (options->drive != NULL) {
         snprintf(drive, sizeof drive, "%s", options->drive);
+    }
+    if (options->commit != NULL) {
+        code = build_commit(options->commit, &commit, drive, err);
+        if (code != 0) {
+            goto out;
+        }
     }
     programs_alloc_count(counter, sizeof counter);
     if (drive[0] == '\0' || counter[0] == '\0') {
@@ -440,6 +480,12 @@ static int forward_loads(const struct run_options *options)
         return -1;
     }
     struct err err;
+    if (options->commit != NULL) {
+        err_set(&err, 0,
+                "run: --commit: scenarios that load the service are measured of the present "
+                "program alone");
+        return cmd_fail(CMD_USAGE, &err);
+    }
     if (loads < options->id_count) {
         err_set(&err, 0,
                 "run: some of these scenarios load the service and some do not: run the "

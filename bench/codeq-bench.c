@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"list", cmd_list, "a function's source lines with the instructions of each"},
     {"heap", cmd_heap, "where memory is allocated"},
     {"history", cmd_history, "a metric over commits, and where it changed"},
+    {"backfill", cmd_backfill, "measure the commits of a range that have no result set"},
     {"selftest", cmd_selftest,
      "can the laboratory be trusted here: like with like, planted changes"},
     {"stats", cmd_stats, "one statistic of the vectors on stdin, to check it from outside"},

@@ -133,13 +133,6 @@ void compare_budgets_free(struct compare_budgets *budgets)
 
 /* --- verdicts --- */
 
-const char *compare_verdict_name(enum compare_verdict verdict)
-{
-    static const char *const names[] = {"same", "better", "worse", "inconclusive",
-                                        "not comparable"};
-    return names[verdict];
-}
-
 void compare_judge(struct compare_metric *m, const struct compare_budgets *budgets,
                    const char *scenario)
 {
@@ -151,27 +144,27 @@ void compare_judge(struct compare_metric *m, const struct compare_budgets *budge
     double sure = limit + 3 * m->noise + rounding;
     m->leak = strcmp(m->metric->name, "live_bytes_per_op") == 0 && m->b > 3 * m->noise + rounding;
     m->warning = false;
-    m->verdict = COMPARE_SAME;
+    m->verdict = VERDICT_SAME;
     if (growth > sure) {
-        m->verdict = COMPARE_WORSE;
+        m->verdict = VERDICT_WORSE;
     } else if (growth < -sure) {
-        m->verdict = COMPARE_BETTER;
+        m->verdict = VERDICT_BETTER;
     } else if (m->noise > 0 && fabs(growth) > limit + rounding) {
-        m->verdict = COMPARE_INCONCLUSIVE;
+        m->verdict = VERDICT_INCONCLUSIVE;
     }
     if (m->leak) {
-        m->verdict = COMPARE_WORSE;
+        m->verdict = VERDICT_WORSE;
     }
-    m->warning = m->verdict == COMPARE_SAME && budget->warn_ratio > 0 &&
+    m->warning = m->verdict == VERDICT_SAME && budget->warn_ratio > 0 &&
                  growth > budget->warn_ratio * fabs(m->a) + 3 * m->noise + rounding;
     m->allowed[0] = '\0';
-    for (size_t i = 0; m->verdict == COMPARE_WORSE && i < budgets->allowed_count; i++) {
+    for (size_t i = 0; m->verdict == VERDICT_WORSE && i < budgets->allowed_count; i++) {
         const struct allowed *allowed = &budgets->allowed[i];
         bool enough = m->metric->better == METRIC_LOWER ? m->b <= allowed->to + rounding
                                                         : m->b >= allowed->to - rounding;
         if (strcmp(allowed->metric, m->id) == 0 && enough &&
             (strcmp(allowed->scenario, "*") == 0 || strcmp(allowed->scenario, scenario) == 0)) {
-            m->verdict = COMPARE_SAME;
+            m->verdict = VERDICT_SAME;
             m->warning = true;
             snprintf(m->allowed, sizeof m->allowed, "%s", allowed->reason);
         }
@@ -242,7 +235,7 @@ static int compare_metrics(struct compare_scenario *out, const struct json *a, c
         out->metric_count++;
         m->noise = fmax(ranges[0], ranges[1]);
         compare_judge(m, budgets, out->id);
-        if (m->verdict == COMPARE_WORSE || m->verdict == COMPARE_BETTER || m->warning) {
+        if (m->verdict == VERDICT_WORSE || m->verdict == VERDICT_BETTER || m->warning) {
             int code = compare_parts_find(m, a_dir, b_dir, err);
             if (code != 0) {
                 return code;
@@ -254,7 +247,7 @@ static int compare_metrics(struct compare_scenario *out, const struct json *a, c
         }
     }
     if (out->metric_count == 0) {
-        out->verdict = COMPARE_NOT_COMPARABLE;
+        out->verdict = VERDICT_NOT_COMPARABLE;
         snprintf(out->reason, sizeof out->reason, "no counted metric in common");
     }
     return 0;
@@ -266,7 +259,7 @@ static bool check_equal(struct compare_scenario *out, const char *name, const ch
     if (strcmp(a, b) == 0) {
         return true;
     }
-    out->verdict = COMPARE_NOT_COMPARABLE;
+    out->verdict = VERDICT_NOT_COMPARABLE;
     snprintf(out->reason, sizeof out->reason, "%s differs: '%.64s' in A, '%.64s' in B", name, a, b);
     return false;
 }

@@ -12,17 +12,10 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "metric.h"
+#include "verdict.h"
 
 #define COMPARE_METRICS_MAX 64
 #define COMPARE_PARTS_SHOWN 5
-
-enum compare_verdict {
-    COMPARE_SAME,
-    COMPARE_BETTER,
-    COMPARE_WORSE,
-    COMPARE_INCONCLUSIVE, /* the repeats differ by too much to tell */
-    COMPARE_NOT_COMPARABLE,
-};
 
 /* One thing that grew or shrank, per operation. */
 struct compare_part {
@@ -39,7 +32,7 @@ struct compare_metric {
     double a; /* medians of the repeats */
     double b;
     double noise; /* the larger range of the repeats */
-    enum compare_verdict verdict;
+    enum verdict verdict;
     bool leak; /* live bytes grow with the operations */
     bool warning; /* above the warning budget, below the failing one */
     char allowed[160]; /* reason of a regression that bench/budgets.json allows; "" */
@@ -52,8 +45,8 @@ struct compare_metric {
 
 struct compare_scenario {
     char id[128];
-    enum compare_verdict verdict; /* the worst of its metrics */
-    char reason[256]; /* of COMPARE_NOT_COMPARABLE */
+    enum verdict verdict; /* the worst of its metrics */
+    char reason[256]; /* of VERDICT_NOT_COMPARABLE */
     struct compare_metric metrics[COMPARE_METRICS_MAX];
     size_t metric_count;
     char grew[16]; /* the operation that costs most more instructions: "claim"; "" when unclear */
@@ -64,8 +57,6 @@ struct compare_budgets;
 /* path NULL: the built-in ones. NULL with text that names file and field. today: "2026-11-23". */
 struct compare_budgets *compare_budgets_read(const char *path, const char *today, struct err *err);
 void compare_budgets_free(struct compare_budgets *budgets);
-
-const char *compare_verdict_name(enum compare_verdict verdict);
 
 /* Judge one metric from its values; sets verdict, leak, warning and allowed. */
 void compare_judge(struct compare_metric *metric, const struct compare_budgets *budgets,

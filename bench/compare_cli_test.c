@@ -17,103 +17,33 @@
 #include "base/json.h"
 #include "base/redis_server.h"
 #include "env.h"
+#include "repo_fixture.h"
 #include "result.h"
 
-#define TIMEOUT_NS (240 * NS_PER_SEC)
+#define TIMEOUT_NS REPO_TIMEOUT_NS
 
-static const char *bench, *sources;
-static char root[64]; /* repo, cache, tmp and the scenario are in it */
-static char repo[96];
-static char tmp[96];
-static char tiny[96];
+static const char *bench;
 static char sets[2][RESULT_PATH_MAX]; /* of the plain and of the planted program */
 
-struct answer {
-    int code;
-    char *out, *errors;
-};
+#define RUN(...) run_in(fixture.repo, (const char *const[]){bench, __VA_ARGS__, NULL})
 
-static void answer_free(struct answer *answer)
-{
-    free(answer->out);
-    free(answer->errors);
-}
-
-static struct answer run_in(const char *dir, const char *const *argv)
-{
-    struct child_options options = {.argv = argv, .dir = dir, .cpu = -1};
-    struct answer answer = {0, NULL, NULL};
-    struct err err = {""};
-    answer.code = child_run(&options, clock_monotonic_ns(clock_system()) + TIMEOUT_NS, &answer.out,
-                            &answer.errors, &err);
-    if (answer.code < 0) {
-        fail_msg("%s: %s", argv[0], err.text);
-    }
-    return answer;
-}
-
-#define RUN(...) run_in(repo, (const char *const[]){bench, __VA_ARGS__, NULL})
-
-static void expect(const struct answer *answer, int code, const char *out, const char *errors)
-{
-    if (answer->code != code || strstr(answer->out, out) == NULL ||
-        strstr(answer->errors, errors) == NULL) {
-        fail_msg("exit %d, wanted %d with '%s' and '%s':\n%s%s", answer->code, code, out, errors,
-                 answer->out, answer->errors);
-    }
-}
-
-static void shell(const char *script)
-{
-    const char *const argv[] = {"sh", "-euc", script, "sh", sources, NULL};
-    struct answer answer = run_in(repo, argv);
-    if (answer.code != 0) {
-        fail_msg("%s: %s%s", script, answer.out, answer.errors);
-    }
-    answer_free(&answer);
-}
-
-/* Tags: old (no driver), plain, planted (build_space spins), words (README alone differs). */
+/* Tags: old (no driver), plain, planted (build_space spins). */
 static int make_repo(void **state)
 {
     (void)state;
-    strcpy(root, "/tmp/compare-test-XXXXXX");
-    assert_non_null(mkdtemp(root));
-    snprintf(repo, sizeof repo, "%s/repo", root);
-    snprintf(tmp, sizeof tmp, "%s/tmp", root);
-    snprintf(tiny, sizeof tiny, "%s/tiny.json", root);
-    assert_int_equal(mkdir(repo, 0700), 0);
-    assert_int_equal(mkdir(tmp, 0700), 0);
-    setenv("XDG_CACHE_HOME", root, 1);
-    setenv("TMPDIR", tmp, 1);
-    setenv("NO_COLOR", "", 1);
-    unsetenv("CODEQ_LAB_NIX");
-    static const char text[] =
-        "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"tiny\",\"rev\":1,"
-        "\"workload\":{\"operation\":\"cycle\"},"
-        "\"counted\":{\"warm_ops\":5,\"ops\":10,\"repeats\":2},"
-        "\"timed\":{\"warm_ops\":5,\"ops\":300,\"duration_ms_max\":0,\"runs\":1}}\n";
-    assert_int_equal(result_write_file(tiny, text, sizeof text - 1, NULL), 0);
-    shell("git init -q -b main .; git config user.email a@b.c; git config user.name n;"
-          "echo nothing > README; git add -A; git commit -qm 'no driver yet'; git tag old;"
-          "mkdir src; cp \"$1/meson_options.txt\" .;"
-          "sed \"/^subdir('src')/,\\$d\" \"$1/meson.build\" > meson.build;"
-          "echo \"subdir('src')\" >> meson.build;"
-          "sed \"/^subdir('service')/d; /^codeqd = /,\\$d\" \"$1/src/meson.build\""
-          " > src/meson.build;"
-          "cp -r \"$1/src/base\" \"$1/src/sched\" \"$1/src/store\" \"$1\"/src/codeq_drive.c"
-          " \"$1\"/src/drive_work.* src;"
-          "git add -A; git commit -qm plain; git tag plain;"
-          "sed -i '/^static char \\*build_space(/,/^{/ s/^{/{\\n    for (int i = 0; i < 20; i++) {"
-          " __asm__ volatile(\"\"); }/' src/store/conn.c;"
-          "git diff --quiet && exit 1; git commit -qam 'spin'; git tag planted");
+    repo_make();
+    repo_shell(
+        "sed -i '/^static char \\*build_space(/,/^{/ s/^{/{\\n    for (int i = 0; i < 20; i++) {"
+        " __asm__ volatile(\"\"); }/' src/store/conn.c;"
+        "git diff --quiet && exit 1; git commit -qam 'spin'; git tag planted");
     return 0;
 }
 
 static int drop_repo(void **state)
 {
     (void)state;
-    return remove_tree(root);
+    repo_drop();
+    return 0;
 }
 
 static int count_entries(const char *path)
@@ -145,7 +75,7 @@ static void planted_change_is_found_fresh_and_blamed_on_its_function(void **stat
 {
     (void)state;
     struct answer answer =
-        RUN("compare", "plain", "planted", "--counts-only", "--json", "--scenario", tiny);
+        RUN("compare", "plain", "planted", "--counts-only", "--json", "--scenario", fixture.tiny);
     expect(&answer, 1, "\"verdict\": \"worse\"", "");
     struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
     assert_non_null(json);
@@ -175,16 +105,16 @@ static void planted_change_is_found_fresh_and_blamed_on_its_function(void **stat
     assert_int_equal(alarms, 1);
     json_free(json);
     answer_free(&answer);
-    assert_int_equal(count_entries(tmp), 0);
+    assert_int_equal(count_entries(fixture.tmp), 0);
     char work[128];
-    snprintf(work, sizeof work, "%s/codeq-lab/compare", root);
+    snprintf(work, sizeof work, "%s/codeq-lab/compare", fixture.root);
     assert_int_equal(count_entries(work), 0); /* whole: nothing is kept */
 }
 
 static void equal_commits_are_the_same_program(void **state)
 {
     (void)state;
-    struct answer answer = RUN("compare", "plain", "planted~1", "--scenario", tiny);
+    struct answer answer = RUN("compare", "plain", "planted~1", "--scenario", fixture.tiny);
     expect(&answer, 0, "same: A and B build the same program", "");
     answer_free(&answer);
 }
@@ -192,10 +122,10 @@ static void equal_commits_are_the_same_program(void **state)
 static void revision_without_a_driver_is_not_comparable_by_name(void **state)
 {
     (void)state;
-    struct answer answer = RUN("compare", "old", "plain", "--scenario", tiny);
+    struct answer answer = RUN("compare", "old", "plain", "--scenario", fixture.tiny);
     expect(&answer, 3, "not comparable: 'old' has no codeq-drive", "");
     answer_free(&answer);
-    answer = RUN("compare", "old", "plain", "--json", "--scenario", tiny);
+    answer = RUN("compare", "old", "plain", "--json", "--scenario", fixture.tiny);
     expect(&answer, 3, "\"verdict\": \"not comparable\"", "");
     answer_free(&answer);
 }
@@ -220,7 +150,7 @@ static void what_cannot_be_understood_exits_2_and_prints_nothing(void **state)
         for (size_t k = 0; k < 5 && wrong[i].arguments[k] != NULL; k++) {
             argv[2 + k] = wrong[i].arguments[k];
         }
-        struct answer answer = run_in(repo, argv);
+        struct answer answer = run_in(fixture.repo, argv);
         expect(&answer, 2, "", wrong[i].errors);
         assert_string_equal(answer.out, "");
         answer_free(&answer);
@@ -230,22 +160,26 @@ static void what_cannot_be_understood_exits_2_and_prints_nothing(void **state)
 static void interrupted_comparison_leaves_nothing_running_and_goes_on(void **state)
 {
     (void)state;
-    const char *const argv[] = {bench,           "compare",    "plain", "planted", "--fresh",
-                                "--counts-only", "--scenario", tiny,    NULL};
-    const struct child_options options = {
-        .argv = argv, .dir = repo, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+    const char *const argv[] = {bench,           "compare",    "plain",      "planted", "--fresh",
+                                "--counts-only", "--scenario", fixture.tiny, NULL};
+    const struct child_options options = {.argv = argv,
+                                          .dir = fixture.repo,
+                                          .stdin_fd = -1,
+                                          .stdout_fd = -1,
+                                          .stderr_fd = -1,
+                                          .cpu = -1};
     struct child child;
     struct err err = {""};
     assert_int_equal(child_start(&child, &options, &err), 0);
     int64_t deadline_ns = clock_monotonic_ns(clock_system()) + TIMEOUT_NS;
-    while (count_entries(tmp) == 0 &&
+    while (count_entries(fixture.tmp) == 0 &&
            child_wait(&child, clock_monotonic_ns(clock_system()) + 10 * NS_PER_MS) == -ETIMEDOUT) {
         assert_true(clock_monotonic_ns(clock_system()) < deadline_ns);
     }
     kill(child.pid, SIGINT);
     assert_int_equal(child_wait(&child, deadline_ns), 0);
     assert_int_equal(child_exit_code(&child), 130);
-    assert_int_equal(count_entries(tmp), 0);
+    assert_int_equal(count_entries(fixture.tmp), 0);
 }
 
 /* Measure a built driver; its set into sets[at]. */
@@ -253,14 +187,15 @@ static void measure(int at, const char *pick)
 {
     char script[512];
     char out_dir[96];
-    snprintf(out_dir, sizeof out_dir, "%s/out%d", root, at);
+    snprintf(out_dir, sizeof out_dir, "%s/out%d", fixture.root, at);
     snprintf(script, sizeof script,
              "d=$(grep -%s 'i < 20' \"$1\"/codeq-lab/builds/*/source/src/store/conn.c | head -n 1);"
              "exec \"$2\" run --quick --profile --repeat 1 --json --out \"$3\""
              " --drive \"${d%%/source/*}/build/src/codeq-drive\" \"$4\"",
              pick);
-    const char *const argv[] = {"sh", "-euc", script, "sh", root, bench, out_dir, tiny, NULL};
-    struct answer answer = run_in(repo, argv);
+    const char *const argv[] = {"sh",  "-euc",  script,       "sh", fixture.root,
+                                bench, out_dir, fixture.tiny, NULL};
+    struct answer answer = run_in(fixture.repo, argv);
     expect(&answer, 0, "\"set\"", "");
     struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
     snprintf(sets[at], sizeof sets[at], "%s", json_string(json_get(json, "set"), ""));
@@ -317,8 +252,12 @@ static char *on_terminal(const char *const *argv)
     assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
     int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
     assert_true(slave >= 0);
-    const struct child_options options = {
-        .argv = argv, .dir = repo, .stdin_fd = -1, .stdout_fd = slave, .stderr_fd = -1, .cpu = -1};
+    const struct child_options options = {.argv = argv,
+                                          .dir = fixture.repo,
+                                          .stdin_fd = -1,
+                                          .stdout_fd = slave,
+                                          .stderr_fd = -1,
+                                          .cpu = -1};
     struct child child;
     assert_int_equal(child_start(&child, &options, NULL), 0);
     close(slave);
@@ -355,10 +294,10 @@ static void other_machine_is_refused_by_the_name_of_the_field(void **state)
     char other[RESULT_PATH_MAX];
     struct env env;
     struct err err = {""};
-    snprintf(other, sizeof other, "%s/other", root);
+    snprintf(other, sizeof other, "%s/other", fixture.root);
     snprintf(script, sizeof script, "cp -r \"$2\" '%.80s'", other);
-    const char *const argv[] = {"sh", "-euc", script, "sh", sources, sets[0], NULL};
-    struct answer answer = run_in(repo, argv);
+    const char *const argv[] = {"sh", "-euc", script, "sh", fixture.sources, sets[0], NULL};
+    struct answer answer = run_in(fixture.repo, argv);
     assert_int_equal(answer.code, 0);
     answer_free(&answer);
     char *text = NULL;
@@ -374,7 +313,7 @@ static void other_machine_is_refused_by_the_name_of_the_field(void **state)
     char env8[ENV_ID_BYTES];
     struct result_commit commit;
     env_id(&env, env8);
-    result_commit_read(repo, &commit);
+    result_commit_read(fixture.repo, &commit);
     assert_int_equal(result_write_manifest(other, &commit, env8, &err), 0);
     answer = RUN("compare", sets[0], other);
     expect(&answer, 3, "not comparable: cpu_model differs: '", "");
@@ -435,7 +374,7 @@ int main(int argc, char **argv)
         perror(argv[1]);
         return 2;
     }
-    sources = argv[2];
+    fixture.sources = argv[2];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planted_change_is_found_fresh_and_blamed_on_its_function),
         cmocka_unit_test(equal_commits_are_the_same_program),

@@ -150,8 +150,8 @@ static int build_both(struct work *work, struct err *err)
     struct compare_fresh *out = work->out;
     int code = revision_resolve(".", work->options->a, &out->a, err);
     code = code != 0 ? code : revision_resolve(".", work->options->b, &out->b, err);
-    code = code != 0 ? code : revision_build(".", &out->a, tell_build, NULL, err);
-    code = code != 0 ? code : revision_build(".", &out->b, tell_build, NULL, err);
+    code = code != 0 ? code : revision_build(".", &out->a, "codeq-drive", tell_build, NULL, err);
+    code = code != 0 ? code : revision_build(".", &out->b, "codeq-drive", tell_build, NULL, err);
     tell_build(NULL, "");
     if (isatty(STDERR_FILENO) == 1) {
         fputs("\r\033[K", stderr);

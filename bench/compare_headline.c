@@ -20,7 +20,7 @@ static int lead_rank(const struct compare_metric *m)
 }
 
 static const struct compare_metric *find_lead(const struct comparison *comparison,
-                                              enum compare_verdict verdict,
+                                              enum verdict verdict,
                                               const struct compare_scenario **out_scenario,
                                               size_t *out_count)
 {
@@ -231,11 +231,11 @@ static bool any_unsettled(const struct comparison *comparison)
     return false;
 }
 
-static void put_more(struct buf *out, size_t count, enum compare_verdict verdict)
+static void put_more(struct buf *out, size_t count, enum verdict verdict)
 {
     if (count > 1) {
         buf_printf(out, "; %zu more %s %s", count - 1, count == 2 ? "metric is" : "metrics are",
-                   compare_verdict_name(verdict));
+                   verdict_name(verdict));
     }
 }
 
@@ -244,7 +244,7 @@ static bool put_refused(struct buf *out, const struct comparison *comparison)
     size_t refused = 0;
     const char *first = "";
     for (size_t i = comparison->count; i > 0; i--) {
-        if (comparison->scenarios[i - 1].verdict == COMPARE_NOT_COMPARABLE) {
+        if (comparison->scenarios[i - 1].verdict == VERDICT_NOT_COMPARABLE) {
             refused++;
             first = comparison->scenarios[i - 1].reason;
         }
@@ -293,16 +293,16 @@ void comparison_headline(const struct comparison *comparison, struct buf *out)
         buf_puts(out, "same: A and B build the same program, byte for byte: nothing to measure");
         return;
     }
-    const struct compare_metric *m = find_lead(comparison, COMPARE_WORSE, &scenario, &count);
+    const struct compare_metric *m = find_lead(comparison, VERDICT_WORSE, &scenario, &count);
     if (m != NULL) {
         buf_puts(out, "worse: ");
         put_cause(out, scenario, m);
-        put_more(out, count, COMPARE_WORSE);
+        put_more(out, count, VERDICT_WORSE);
     } else if (put_timed(&timed, comparison, VERDICT_WORSE)) {
         buf_printf(out, "worse: %s", timed.data);
     } else if (put_refused(out, comparison)) {
         /* said */
-    } else if ((m = find_lead(comparison, COMPARE_INCONCLUSIVE, &scenario, &count)) != NULL) {
+    } else if ((m = find_lead(comparison, VERDICT_INCONCLUSIVE, &scenario, &count)) != NULL) {
         buf_printf(out,
                    "inconclusive: %s of %s is jittery: its repeats differ by %s, too much to "
                    "judge a change of %s",
@@ -311,10 +311,10 @@ void comparison_headline(const struct comparison *comparison, struct buf *out)
     } else if (any_unsettled(comparison)) {
         buf_puts(out, "inconclusive: ");
         put_unsettled(out, comparison);
-    } else if ((m = find_lead(comparison, COMPARE_BETTER, &scenario, &count)) != NULL) {
+    } else if ((m = find_lead(comparison, VERDICT_BETTER, &scenario, &count)) != NULL) {
         buf_puts(out, "better: ");
         put_cause(out, scenario, m);
-        put_more(out, count, COMPARE_BETTER);
+        put_more(out, count, VERDICT_BETTER);
     } else if (put_timed(&timed, comparison, VERDICT_BETTER)) {
         buf_printf(out, "better: %s", timed.data);
     } else {
@@ -323,17 +323,17 @@ void comparison_headline(const struct comparison *comparison, struct buf *out)
     buf_fini(&timed);
 }
 
-enum compare_verdict comparison_verdict(const struct comparison *comparison)
+enum verdict comparison_verdict(const struct comparison *comparison)
 {
     struct buf sentence = BUF_INIT;
-    enum compare_verdict verdict = COMPARE_SAME;
+    enum verdict verdict = VERDICT_SAME;
     /* One judge: the sentence begins with the verdict's name. */
     comparison_headline(comparison, &sentence);
-    for (int v = COMPARE_SAME; v <= COMPARE_NOT_COMPARABLE; v++) {
-        const char *name = compare_verdict_name((enum compare_verdict)v);
+    for (int v = VERDICT_SAME; v <= VERDICT_NOT_COMPARABLE; v++) {
+        const char *name = verdict_name((enum verdict)v);
         size_t bytes = strlen(name);
         if (strncmp(sentence.data, name, bytes) == 0 && sentence.data[bytes] == ':') {
-            verdict = (enum compare_verdict)v;
+            verdict = (enum verdict)v;
         }
     }
     buf_fini(&sentence);

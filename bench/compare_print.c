@@ -76,13 +76,13 @@ static void text_counted(struct buf *out, const struct compare_metric *m,
     if (m->a != 0 && delta != 0) {
         snprintf(percent, sizeof percent, "%+.3f", 100 * delta / m->a);
     }
-    const char *colour = m->verdict == COMPARE_WORSE                        ? colours->bad
-                         : m->verdict == COMPARE_BETTER                     ? colours->good
-                         : m->verdict == COMPARE_INCONCLUSIVE || m->warning ? colours->weak
+    const char *colour = m->verdict == VERDICT_WORSE                        ? colours->bad
+                         : m->verdict == VERDICT_BETTER                     ? colours->good
+                         : m->verdict == VERDICT_INCONCLUSIVE || m->warning ? colours->weak
                                                                             : "";
     buf_printf(out, "    %-24s %14s %14s %12s %9s  %s%s%s", m->metric->title, text_of(m->a, a),
                text_of(m->b, b), delta != 0 ? comparison_signed(delta, d) : "0", percent, colour,
-               m->leak ? "worse: leak" : compare_verdict_name(m->verdict),
+               m->leak ? "worse: leak" : verdict_name(m->verdict),
                colour[0] != '\0' ? colours->off : "");
     if (m->noise > 0) {
         buf_printf(out, " (jittery, range %s)", text_of(m->noise, d));
@@ -176,7 +176,7 @@ static void text_timed(struct buf *out, const struct compare_timed *timed,
 static void text_scenario(struct buf *out, const struct compare_scenario *s,
                           const struct compare_timed *timed, const struct colours *colours)
 {
-    if (s->verdict == COMPARE_NOT_COMPARABLE) {
+    if (s->verdict == VERDICT_NOT_COMPARABLE) {
         buf_printf(out, "\n%s: %snot comparable%s: %s\n", s->id, colours->weak, colours->off,
                    s->reason);
         return;
@@ -315,7 +315,7 @@ static void md_scenario(struct buf *out, const struct compare_scenario *s,
     buf_puts(out, "\n**");
     md_text(out, s->id);
     buf_puts(out, "**\n");
-    if (s->verdict == COMPARE_NOT_COMPARABLE) {
+    if (s->verdict == VERDICT_NOT_COMPARABLE) {
         buf_puts(out, "\nnot comparable: ");
         md_text(out, s->reason);
         buf_puts(out, "\n");
@@ -327,7 +327,7 @@ static void md_scenario(struct buf *out, const struct compare_scenario *s,
         const struct compare_metric *m = &s->metrics[i];
         buf_printf(out, "| %s | %s | %s | %s | %s%s |\n", m->metric->title, text_of(m->a, a),
                    text_of(m->b, b), m->b != m->a ? comparison_signed(m->b - m->a, d) : "0",
-                   m->leak ? "worse: leak" : compare_verdict_name(m->verdict),
+                   m->leak ? "worse: leak" : verdict_name(m->verdict),
                    m->allowed[0] != '\0' ? " (allowed)"
                    : m->warning          ? " (warning)"
                                          : "");
@@ -373,7 +373,7 @@ static void md_counts(struct buf *out, const struct comparison *comparison)
         }
     }
     buf_printf(out, "Counted: %zu worse, %zu better, %zu same, %zu inconclusive in %zu %s; ",
-               by[COMPARE_WORSE], by[COMPARE_BETTER], by[COMPARE_SAME], by[COMPARE_INCONCLUSIVE],
+               by[VERDICT_WORSE], by[VERDICT_BETTER], by[VERDICT_SAME], by[VERDICT_INCONCLUSIVE],
                comparison->count, comparison->count == 1 ? "scenario" : "scenarios");
     if (pairs > 0) {
         buf_printf(out, "timed: %zu pairs", pairs);
@@ -420,7 +420,7 @@ static void json_counted(struct json *list, const struct compare_metric *m)
     json_add_string(object, "id", m->id);
     json_add_string(object, "class", "counted");
     json_add_string(object, "unit", m->metric->unit);
-    json_add_string(object, "verdict", compare_verdict_name(m->verdict));
+    json_add_string(object, "verdict", verdict_name(m->verdict));
     json_add_bool(object, "leak", m->leak);
     json_add_bool(object, "warning", m->warning);
     if (m->allowed[0] != '\0') {
@@ -520,7 +520,7 @@ static struct json *json_scenario(const struct compare_scenario *s,
 {
     struct json *object = json_new_object();
     json_add_string(object, "scenario", s->id);
-    json_add_string(object, "verdict", compare_verdict_name(s->verdict));
+    json_add_string(object, "verdict", verdict_name(s->verdict));
     if (s->reason[0] != '\0') {
         json_add_string(object, "not_comparable", s->reason);
     }
@@ -546,7 +546,7 @@ char *comparison_json(const struct comparison *comparison, int exit_code)
     comparison_headline(comparison, &sentence);
     struct json *root = json_new_object();
     json_add_string(root, "schema", "codeq-lab.compare/1");
-    json_add_string(root, "verdict", compare_verdict_name(comparison_verdict(comparison)));
+    json_add_string(root, "verdict", verdict_name(comparison_verdict(comparison)));
     json_add_string(root, "headline", sentence.data);
     json_add_int(root, "exit_code", exit_code);
     json_side(root, "a", &comparison->a, comparison->env8);

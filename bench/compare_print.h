@@ -35,7 +35,7 @@ struct comparison {
 };
 
 /* worse before not comparable before inconclusive before better before same. */
-enum compare_verdict comparison_verdict(const struct comparison *comparison);
+enum verdict comparison_verdict(const struct comparison *comparison);
 
 /* The verdict and its cause. */
 void comparison_headline(const struct comparison *comparison, struct buf *out);

@@ -28,7 +28,7 @@ static struct compare_metric *add(struct comparison *c, const char *id, double a
     *m = (struct compare_metric){.metric = metric_find(id), .a = a, .b = b};
     assert_non_null(m->metric);
     snprintf(m->id, sizeof m->id, "%s", id);
-    m->verdict = b > a ? COMPARE_WORSE : b < a ? COMPARE_BETTER : COMPARE_SAME;
+    m->verdict = b > a ? VERDICT_WORSE : b < a ? VERDICT_BETTER : VERDICT_SAME;
     if (part != NULL) {
         char *name = parts[0].name = (char *)(uintptr_t)part;
         parts[0] = (struct compare_part){name, NULL, 0, 0, (b - a) * 0.62};
@@ -40,7 +40,7 @@ static struct compare_metric *add(struct comparison *c, const char *id, double a
     return m;
 }
 
-static void expect(struct comparison *c, enum compare_verdict verdict, const char *wanted)
+static void expect(struct comparison *c, enum verdict verdict, const char *wanted)
 {
     struct buf text = BUF_INIT;
     comparison_headline(c, &text);
@@ -58,7 +58,7 @@ static void round_trip_leads_before_all_that_follows_from_it(void **state)
     add(c, "cycle.redis_commands_per_op", 3, 4, NULL);
     add(c, "cycle.round_trips_per_op", 3, 4, NULL);
     strcpy(c->scenarios[0].grew, "claim");
-    expect(c, COMPARE_WORSE,
+    expect(c, VERDICT_WORSE,
            "worse: claim makes 1 more Redis round trip per operation (3 to 4) in cycle-1; 2 more "
            "metrics are worse");
 }
@@ -69,7 +69,7 @@ static void leak_is_said_in_whole_bytes_at_its_site(void **state)
     struct comparison *c = made();
     add(c, "cycle.allocs_per_op", 0, 0.1, NULL);
     add(c, "run.live_bytes_per_op", 0, 6.4, "task_parse < store_claim < main")->leak = true;
-    expect(c, COMPARE_WORSE,
+    expect(c, VERDICT_WORSE,
            "worse: 64 B leaked per 10 operations at task_parse in cycle-1; 1 more metric is worse");
 }
 
@@ -79,7 +79,7 @@ static void allocation_names_its_site_not_the_allocator_that_costs(void **state)
     struct comparison *c = made();
     add(c, "cycle.instructions_per_op", 100, 150, "_int_free");
     add(c, "cycle.allocs_per_op", 0, 1, "conn_begin < store_claim");
-    expect(c, COMPARE_WORSE,
+    expect(c, VERDICT_WORSE,
            "worse: +1 allocations/op at conn_begin in cycle-1; 1 more metric is worse");
 }
 
@@ -88,7 +88,7 @@ static void function_that_grew_is_named_with_its_share(void **state)
     (void)state;
     struct comparison *c = made();
     add(c, "cycle.instructions_per_op", 1000, 1100, "json_print");
-    expect(c, COMPARE_WORSE,
+    expect(c, VERDICT_WORSE,
            "worse: +62 instructions/op in json_print, 62 % of the growth of +10.00 % in cycle-1");
 }
 
@@ -98,7 +98,7 @@ static void share_above_the_whole_is_not_called_a_share(void **state)
     struct comparison *c = made();
     add(c, "cycle.instructions_per_op", 1000, 900, "conn_arg_space");
     parts[0].delta = -190;
-    expect(c, COMPARE_BETTER,
+    expect(c, VERDICT_BETTER,
            "better: -190 instructions/op in conn_arg_space, -100 in all (-10.00 %) in cycle-1");
 }
 
@@ -108,11 +108,11 @@ static void equal_programs_and_refusals_are_said(void **state)
     struct comparison *c = made();
     c->count = 0;
     c->same_program = true;
-    expect(c, COMPARE_SAME,
+    expect(c, VERDICT_SAME,
            "same: A and B build the same program, byte for byte: nothing to measure");
     c = made();
     strcpy(c->reason, "libc differs: '1' in A, '2' in B");
-    expect(c, COMPARE_NOT_COMPARABLE, "not comparable: libc differs: '1' in A, '2' in B");
+    expect(c, VERDICT_NOT_COMPARABLE, "not comparable: libc differs: '1' in A, '2' in B");
 }
 
 static void worse_times_count_only_when_confirmed(void **state)
@@ -127,7 +127,7 @@ static void worse_times_count_only_when_confirmed(void **state)
     struct comparison *c = made();
     c->timed[0] = &timed;
     add(c, "cycle.allocs_per_op", 1, 1, NULL);
-    expect(c, COMPARE_INCONCLUSIVE,
+    expect(c, VERDICT_INCONCLUSIVE,
            "inconclusive: claim.latency_ns_p50 may have moved (+5.0 % in 9 pairs), but no time was "
            "left to confirm it");
     m->confirmed = true;
@@ -136,7 +136,7 @@ static void worse_times_count_only_when_confirmed(void **state)
     c = made();
     c->timed[0] = &timed;
     add(c, "cycle.allocs_per_op", 1, 1, NULL);
-    expect(c, COMPARE_WORSE,
+    expect(c, VERDICT_WORSE,
            "worse: claim.latency_ns_p50 is +5.0 % [+3.0, +7.0] in cycle-1, from 48 pairs");
 }
 

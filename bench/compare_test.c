@@ -29,34 +29,34 @@ static void verdicts_follow_the_budgets(void **state)
     static const struct {
         const char *id;
         double a, b, noise;
-        enum compare_verdict verdict;
+        enum verdict verdict;
         bool warning;
     } cases[] = {
-        {"cycle.instructions_per_op", 10000, 10000, 0, COMPARE_SAME, false},
-        {"cycle.instructions_per_op", 10000, 10050, 0, COMPARE_SAME, false},
-        {"cycle.instructions_per_op", 10000, 10051, 0, COMPARE_SAME, true},
-        {"cycle.instructions_per_op", 10000, 10100, 0, COMPARE_SAME, true},
-        {"cycle.instructions_per_op", 10000, 10101, 0, COMPARE_WORSE, false},
-        {"cycle.instructions_per_op", 10000, 9900, 0, COMPARE_SAME, false},
-        {"cycle.instructions_per_op", 10000, 9899, 0, COMPARE_BETTER, false},
-        {"cycle.instructions_per_op", 10000, 10150, 20, COMPARE_INCONCLUSIVE, false},
-        {"cycle.instructions_per_op", 10000, 10161, 20, COMPARE_WORSE, false},
-        {"cycle.instructions_per_op", 10000, 9850, 20, COMPARE_INCONCLUSIVE, false},
-        {"cycle.round_trips_per_op", 3, 3.01, 0, COMPARE_SAME, false},
-        {"cycle.round_trips_per_op", 3, 4, 0, COMPARE_WORSE, false},
-        {"cycle.allocs_per_op", 0, 1, 0, COMPARE_WORSE, false},
-        {"cycle.alloc_bytes_per_op", 100, 116, 0, COMPARE_SAME, false},
-        {"cycle.alloc_bytes_per_op", 100, 117, 0, COMPARE_WORSE, false},
-        {"cycle.alloc_bytes_per_op", 10000, 10099, 0, COMPARE_SAME, false},
-        {"run.heap_peak_bytes", 1e6, 1e6 + 20000, 0, COMPARE_SAME, false},
-        {"run.heap_peak_bytes", 1e6, 1e6 + 20001, 0, COMPARE_WORSE, false},
-        {"cycle.syscalls_per_op", 9, 8, 0, COMPARE_BETTER, false},
+        {"cycle.instructions_per_op", 10000, 10000, 0, VERDICT_SAME, false},
+        {"cycle.instructions_per_op", 10000, 10050, 0, VERDICT_SAME, false},
+        {"cycle.instructions_per_op", 10000, 10051, 0, VERDICT_SAME, true},
+        {"cycle.instructions_per_op", 10000, 10100, 0, VERDICT_SAME, true},
+        {"cycle.instructions_per_op", 10000, 10101, 0, VERDICT_WORSE, false},
+        {"cycle.instructions_per_op", 10000, 9900, 0, VERDICT_SAME, false},
+        {"cycle.instructions_per_op", 10000, 9899, 0, VERDICT_BETTER, false},
+        {"cycle.instructions_per_op", 10000, 10150, 20, VERDICT_INCONCLUSIVE, false},
+        {"cycle.instructions_per_op", 10000, 10161, 20, VERDICT_WORSE, false},
+        {"cycle.instructions_per_op", 10000, 9850, 20, VERDICT_INCONCLUSIVE, false},
+        {"cycle.round_trips_per_op", 3, 3.01, 0, VERDICT_SAME, false},
+        {"cycle.round_trips_per_op", 3, 4, 0, VERDICT_WORSE, false},
+        {"cycle.allocs_per_op", 0, 1, 0, VERDICT_WORSE, false},
+        {"cycle.alloc_bytes_per_op", 100, 116, 0, VERDICT_SAME, false},
+        {"cycle.alloc_bytes_per_op", 100, 117, 0, VERDICT_WORSE, false},
+        {"cycle.alloc_bytes_per_op", 10000, 10099, 0, VERDICT_SAME, false},
+        {"run.heap_peak_bytes", 1e6, 1e6 + 20000, 0, VERDICT_SAME, false},
+        {"run.heap_peak_bytes", 1e6, 1e6 + 20001, 0, VERDICT_WORSE, false},
+        {"cycle.syscalls_per_op", 9, 8, 0, VERDICT_BETTER, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct compare_metric m =
             judged(cases[i].id, cases[i].a, cases[i].b, cases[i].noise, budgets);
         if (m.verdict != cases[i].verdict || m.warning != cases[i].warning) {
-            print_error("case %zu: %s\n", i, compare_verdict_name(m.verdict));
+            print_error("case %zu: %s\n", i, verdict_name(m.verdict));
         }
         assert_int_equal(m.verdict, cases[i].verdict);
         assert_int_equal(m.warning, cases[i].warning);
@@ -69,10 +69,10 @@ static void leak_fails_even_where_the_baseline_leaks(void **state)
     (void)state;
     struct compare_budgets *budgets = compare_budgets_read(NULL, "2026-01-01", NULL);
     struct compare_metric m = judged("run.live_bytes_per_op", 6.4, 6.4, 0, budgets);
-    assert_int_equal(m.verdict, COMPARE_WORSE);
+    assert_int_equal(m.verdict, VERDICT_WORSE);
     assert_true(m.leak);
     m = judged("run.live_bytes_per_op", 6.4, 0, 0, budgets);
-    assert_int_equal(m.verdict, COMPARE_BETTER);
+    assert_int_equal(m.verdict, VERDICT_BETTER);
     assert_false(m.leak);
     compare_budgets_free(budgets);
 }
@@ -168,7 +168,7 @@ static void parts_and_remainder_add_up_and_name_new_gone_and_renamed(void **stat
     struct compare_scenario s;
     struct err err = {""};
     assert_int_equal(compare_scenario(&s, f->a, f->b, budgets, &err), 0);
-    assert_int_equal(s.verdict, COMPARE_WORSE);
+    assert_int_equal(s.verdict, VERDICT_WORSE);
     assert_int_equal(s.metric_count, 1);
     const struct compare_metric *m = &s.metrics[0];
     assert_string_equal(m->part_kind, "function");
@@ -226,7 +226,7 @@ static void system_calls_that_grew_are_named(void **state)
     struct err err = {""};
     assert_int_equal(compare_scenario(&s, f->a, f->b, budgets, &err), 0);
     const struct compare_metric *m = &s.metrics[0];
-    assert_int_equal(m->verdict, COMPARE_WORSE);
+    assert_int_equal(m->verdict, VERDICT_WORSE);
     assert_int_equal(m->parts_shown, 1);
     assert_string_equal(m->parts[0].name, "poll");
     assert_true(m->parts[0].delta == 2);
@@ -263,7 +263,7 @@ static void round_trips_are_made_of_what_was_sent(void **state)
     struct compare_scenario s;
     assert_int_equal(compare_scenario(&s, f->a, f->b, budgets, NULL), 0);
     const struct compare_metric *m = &s.metrics[0];
-    assert_int_equal(m->verdict, COMPARE_WORSE);
+    assert_int_equal(m->verdict, VERDICT_WORSE);
     assert_int_equal(m->part_count, 1);
     assert_string_equal(m->parts[0].name, "evalsha");
     assert_true(m->parts[0].delta == 1 && m->remainder == 0);
@@ -279,7 +279,7 @@ static void other_scenario_text_is_refused_by_name(void **state)
     put_summary(f->b, "two", INSTRUCTIONS("100"));
     struct compare_scenario s;
     assert_int_equal(compare_scenario(&s, f->a, f->b, budgets, NULL), 0);
-    assert_int_equal(s.verdict, COMPARE_NOT_COMPARABLE);
+    assert_int_equal(s.verdict, VERDICT_NOT_COMPARABLE);
     assert_string_equal(s.reason, "scenario sha256 differs: 'one' in A, 'two' in B");
     compare_scenario_fini(&s);
     compare_budgets_free(budgets);
@@ -337,16 +337,16 @@ static void allowed_regression_holds_until_it_expires(void **state)
     struct compare_budgets *budgets = compare_budgets_read(path, "2026-06-30", &err);
     assert_non_null(budgets);
     struct compare_metric m = judged("cycle.instructions_per_op", 10000, 12000, 0, budgets);
-    assert_int_equal(m.verdict, COMPARE_SAME);
+    assert_int_equal(m.verdict, VERDICT_SAME);
     assert_string_equal(m.allowed, "checks tokens");
     m = judged("cycle.instructions_per_op", 10000, 12001, 0, budgets);
-    assert_int_equal(m.verdict, COMPARE_WORSE);
+    assert_int_equal(m.verdict, VERDICT_WORSE);
     m = judged("cycle.allocs_per_op", 1, 3, 0, budgets);
-    assert_int_equal(m.verdict, COMPARE_SAME);
+    assert_int_equal(m.verdict, VERDICT_SAME);
     compare_budgets_free(budgets);
     budgets = compare_budgets_read(path, "2026-07-01", &err);
     m = judged("cycle.instructions_per_op", 10000, 12000, 0, budgets);
-    assert_int_equal(m.verdict, COMPARE_WORSE);
+    assert_int_equal(m.verdict, VERDICT_WORSE);
     compare_budgets_free(budgets);
     put(f->dir, "budgets.json",
         "{\"schema\":\"codeq-lab.budgets/1\",\"budgets\":{\"no_such\":{\"fail_ratio\":1}}}");

@@ -238,10 +238,22 @@ static void tell(revision_progress_fn *progress, void *arg, const struct revisio
     }
 }
 
-/* Into `dir`/source and `dir`/build. The folder has its final name, since binaries and profiles
- * carry paths; `dir`/built is written last and says that the rest is whole. */
-static int build_into(const char *repo, const struct revision *revision, const char *dir,
-                      revision_progress_fn *progress, void *arg, struct err *err)
+/* An empty file: "configured", or "built-PROGRAM" when that program is whole. */
+static int write_mark(const char *dir, const char *name, struct err *err)
+{
+    char mark[REVISION_PATH_BYTES + 64];
+    snprintf(mark, sizeof mark, "%s/%.60s", dir, name);
+    int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return err_set(err, -errno, "%s: %s", mark, strerror(errno));
+    }
+    close(fd);
+    return 0;
+}
+
+/* `dir`/source and `dir`/build, configured; `dir`/configured is written last. */
+static int configure_into(const char *repo, const struct revision *revision, const char *dir,
+                          revision_progress_fn *progress, void *arg, struct err *err)
 {
     char source[REVISION_PATH_BYTES + 16];
     remove_tree(dir);
@@ -268,24 +280,30 @@ static int build_into(const char *repo, const struct revision *revision, const c
     const char *const setup[] = {"meson",        "setup",          "../build", "-Dtests=false",
                                  "-Debpf=false", "-Dwerror=false", NULL};
     code = run_step(setup, source, "meson setup", err);
+    return code != 0 ? code : write_mark(dir, "configured", err);
+}
+
+/* The folder has its final name, since binaries and profiles carry paths; marks are written last
+ * and say that something is whole. */
+static int build_into(const char *repo, const struct revision *revision, const char *dir,
+                      const char *program, const char *mark, revision_progress_fn *progress,
+                      void *arg, struct err *err)
+{
+    int code =
+        exists(dir, "configured") ? 0 : configure_into(repo, revision, dir, progress, arg, err);
     if (code == 0) {
         tell(progress, arg, revision, "compiling");
         char build[REVISION_PATH_BYTES + 16];
+        char target[64];
         snprintf(build, sizeof build, "%s/build", dir);
-        const char *const compile[] = {
-            "sh", "-c", "ninja src/codeq-drive && { ninja src/codeqd || true; }", NULL};
+        snprintf(target, sizeof target, "src/%.40s", program);
+        const char *const compile[] = {"ninja", target, NULL};
         code = run_step(compile, build, "ninja", err);
     }
-    if (code == 0) {
-        char mark[REVISION_PATH_BYTES + 16];
-        snprintf(mark, sizeof mark, "%s/built", dir);
-        int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-        code = fd < 0 ? err_set(err, -errno, "%s: %s", mark, strerror(errno)) : 0;
-        if (fd >= 0) {
-            close(fd);
-        }
-    }
-    return code == 0 ? 0 : err_prefix(err, code, "building '%s'", revision->name);
+    code = code != 0 ? code : write_mark(dir, mark, err);
+    return code == 0 || code == -EOPNOTSUPP
+               ? code
+               : err_prefix(err, code, "building '%s'", revision->name);
 }
 
 /* Through Nix, where the wrapper of the flake runs us (CODEQ_LAB_NIX is its `nix`): the commit's
@@ -293,7 +311,8 @@ static int build_into(const char *repo, const struct revision *revision, const c
  * ...") or, where that is empty, the commit's own lock. The out-link keeps the garbage collector
  * away. */
 static int build_by_nix(const char *nix, const char *repo, const struct revision *revision,
-                        const char *dir, revision_progress_fn *progress, void *arg, struct err *err)
+                        const char *dir, const char *mark, revision_progress_fn *progress,
+                        void *arg, struct err *err)
 {
     char top[REVISION_PATH_BYTES], flake[REVISION_PATH_BYTES + 200], path[REVISION_PATH_BYTES + 16];
     char flags[REVISION_PATH_BYTES] = "";
@@ -321,25 +340,23 @@ static int build_by_nix(const char *nix, const char *repo, const struct revision
     if (code != 0) {
         return err_prefix(err, code, "building '%s'", revision->name);
     }
-    char link[REVISION_PATH_BYTES + 32], mark[REVISION_PATH_BYTES + 16];
+    char link[REVISION_PATH_BYTES + 32];
     snprintf(link, sizeof link, "%s/build/src", dir);
-    snprintf(mark, sizeof mark, "%s/built", dir);
-    int fd =
-        symlink("../nix/bin", link) == 0 ? open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644) : -1;
-    if (fd < 0) {
+    if (symlink("../nix/bin", link) != 0) {
         return err_set(err, -errno, "%s: %s", link, strerror(errno));
     }
-    close(fd);
-    return 0;
+    return write_mark(dir, mark, err);
 }
 
-int revision_build(const char *repo, struct revision *revision, revision_progress_fn *progress,
-                   void *progress_arg, struct err *err)
+int revision_build(const char *repo, struct revision *revision, const char *program,
+                   revision_progress_fn *progress, void *progress_arg, struct err *err)
 {
+    char mark[64];
     char root[REVISION_PATH_BYTES];
     char toolchain[9];
     char dir[REVISION_PATH_BYTES + 64];
     cache_root(root);
+    snprintf(mark, sizeof mark, "built-%.40s", program);
     int code = toolchain_hash(toolchain, err);
     if (code != 0) {
         return code;
@@ -359,9 +376,10 @@ int revision_build(const char *repo, struct revision *revision, revision_progres
     int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (lock < 0 || lockf(lock, F_LOCK, 0) != 0) {
         code = err_set(err, -errno, "%s: %s", lock_path, strerror(errno));
-    } else if (!exists(dir, "built")) {
-        code = nix != NULL ? build_by_nix(nix, repo, revision, dir, progress, progress_arg, err)
-                           : build_into(repo, revision, dir, progress, progress_arg, err);
+    } else if (!exists(dir, mark)) {
+        code = nix != NULL
+                   ? build_by_nix(nix, repo, revision, dir, mark, progress, progress_arg, err)
+                   : build_into(repo, revision, dir, program, mark, progress, progress_arg, err);
         if (code != 0) {
             remove_tree(dir);
         }
@@ -405,4 +423,67 @@ bool revision_same_program(const struct revision *a, const struct revision *b, c
         }
     }
     return same;
+}
+
+int revision_list_read(const char *repo, const char *range, struct revision_list *out,
+                       struct err *err)
+{
+    const char *dots = strstr(range, "..");
+    *out = (struct revision_list){0};
+    if (dots == NULL || dots == range || dots[2] == '\0' || dots[2] == '.' || range[0] == '-' ||
+        strlen(range) > 240) {
+        return err_set(err, -EINVAL, "'%.200s': not a range: give two commits as A..B", range);
+    }
+    struct revision ends[2];
+    char names[2][128];
+    snprintf(names[0], sizeof names[0], "%.*s", dots - range < 127 ? (int)(dots - range) : 127,
+             range);
+    snprintf(names[1], sizeof names[1], "%.127s", dots + 2);
+    int code = 0;
+    for (int i = 0; i < 2 && code == 0; i++) {
+        code = revision_resolve(repo, names[i], &ends[i], err);
+        if (code == 0 && ends[i].commit[0] == '\0') {
+            code = err_set(err, -EINVAL, "'%s': not committed: name commits", names[i]);
+        }
+    }
+    if (code != 0) {
+        return code;
+    }
+    char both[160];
+    snprintf(both, sizeof both, "%s..%s", ends[0].commit, ends[1].commit);
+    const char *const list[] = {"rev-list", "--first-parent", "--reverse", both, NULL};
+    char *text = NULL;
+    code = git(repo, NULL, list, &text, err);
+    if (code != 0) {
+        return code;
+    }
+    for (char *line = text; *line != '\0' && code == 0;) {
+        size_t bytes = strcspn(line, "\n");
+        if (out->count == REVISION_LIST_MAX) {
+            code = err_set(err, -E2BIG, "'%s': more than %d commits", range, REVISION_LIST_MAX);
+        } else {
+            out->hashes = reallocarray(out->hashes, out->count + 1, sizeof *out->hashes);
+            if (out->hashes == NULL) {
+                abort();
+            }
+            snprintf(out->hashes[out->count++], sizeof *out->hashes, "%.*s",
+                     bytes < 63 ? (int)bytes : 63, line);
+        }
+        line += bytes + (line[bytes] == '\n');
+    }
+    free(text);
+    if (code == 0 && out->count == 0) {
+        code = err_set(err, -ENOENT, "'%s': no commit lies between the two: name the older first",
+                       range);
+    }
+    if (code != 0) {
+        revision_list_free(out);
+    }
+    return code;
+}
+
+void revision_list_free(struct revision_list *list)
+{
+    free(list->hashes);
+    *list = (struct revision_list){0};
 }

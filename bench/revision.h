@@ -28,16 +28,30 @@ int revision_resolve(const char *repo, const char *name, struct revision *out, s
 /* Called with a line of progress ("compiling 3f2a...: 12/60"); NULL: silent. */
 typedef void revision_progress_fn(void *arg, const char *line);
 
-/* Build the scheduler's programs of the revision, or find them in the cache. -EOPNOTSUPP with text
+/* Build one program of the revision ("codeq-drive", "codeqd") and what it needs, or find it in the
+ * cache; another program of the same revision is added to the same folder. -EOPNOTSUPP with text
  * when the revision has no driver; -EIO with the end of the compiler's words when it does not
  * build; -EINTR when interrupted. */
-int revision_build(const char *repo, struct revision *revision, revision_progress_fn *progress,
-                   void *progress_arg, struct err *err);
+int revision_build(const char *repo, struct revision *revision, const char *program,
+                   revision_progress_fn *progress, void *progress_arg, struct err *err);
 
-/* The path of a program of a built revision: "codeq-drive", "codeqd". */
+/* The path of a program of a built revision. */
 void revision_program(const struct revision *revision, const char *program,
                       char out[REVISION_PATH_BYTES]);
 
 /* Whether the two hold the same bytes of the program, so that a difference is noise by definition.
  */
 bool revision_same_program(const struct revision *a, const struct revision *b, const char *program);
+
+/* The commits of "A..B", oldest first: those that B's line of first parents has and A has not, so
+ * that a merge counts as one commit. */
+#define REVISION_LIST_MAX 100000
+struct revision_list {
+    char (*hashes)[64];
+    size_t count;
+};
+/* -EINVAL: not of the form A..B; -ENOENT: git knows no such commit, or nothing lies between the
+ * two; -E2BIG above REVISION_LIST_MAX. revision_list_free frees. */
+int revision_list_read(const char *repo, const char *range, struct revision_list *out,
+                       struct err *err);
+void revision_list_free(struct revision_list *list);

@@ -72,7 +72,7 @@ static struct revision built(const char *name)
     struct revision revision;
     struct err err = {""};
     if (revision_resolve(repo, name, &revision, &err) != 0 ||
-        revision_build(repo, &revision, NULL, NULL, &err) != 0) {
+        revision_build(repo, &revision, "codeq-drive", NULL, NULL, &err) != 0) {
         fail_msg("%s: %s", name, err.text);
     }
     return revision;
@@ -101,6 +101,61 @@ static void each_revision_runs_its_own_program(void **state)
     assert_false(revision_same_program(&one, &two, "codeq-drive"));
     assert_int_equal(strlen(one.build_dir), strlen(two.build_dir));
     assert_string_equal(one.subject, "one");
+}
+
+static void only_the_program_that_is_asked_for_is_built(void **state)
+{
+    (void)state;
+    struct revision one = built("one");
+    char path[REVISION_PATH_BYTES];
+    struct err err = {""};
+    revision_program(&one, "codeqd", path);
+    assert_int_equal(access(path, F_OK), -1);
+    struct revision again = one;
+    assert_int_equal(revision_build(repo, &again, "codeqd", NULL, NULL, &err), 0);
+    assert_string_equal(again.build_dir, one.build_dir);
+    assert_int_equal(access(path, X_OK), 0);
+    assert_int_equal(exit_code_of(&one), 1);
+}
+
+static void a_range_is_its_commits_oldest_first_and_a_merge_is_one(void **state)
+{
+    (void)state;
+    shell("git checkout -qb side one; git commit -q --allow-empty -m side;"
+          "git checkout -q main; git merge -q --no-ff -m merge side; git tag merged;"
+          "git reset -q --hard merged^; git branch -D side");
+    struct revision_list list;
+    struct revision revision;
+    struct err err = {""};
+    static const char *const wanted[] = {"words", "merged^", "merged"};
+    assert_int_equal(revision_list_read(repo, "one..merged", &list, &err), 0);
+    assert_int_equal(list.count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(revision_resolve(repo, wanted[i], &revision, &err), 0);
+        assert_string_equal(list.hashes[i], revision.commit);
+    }
+    revision_list_free(&list);
+    static const struct {
+        const char *range;
+        int code;
+        const char *says;
+    } wrong[] = {
+        {"one", -EINVAL, "give two commits as A..B"},
+        {"one...words", -EINVAL, "give two commits as A..B"},
+        {"one..", -EINVAL, "give two commits as A..B"},
+        {"..one", -EINVAL, "give two commits as A..B"},
+        {"--all..one", -EINVAL, "give two commits as A..B"},
+        {"one..nowhere", -ENOENT, "'nowhere': git knows no such commit"},
+        {"words..one", -ENOENT, "name the older first"},
+        {"one..one", -ENOENT, "no commit lies between"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(revision_list_read(repo, wrong[i].range, &list, &err), wrong[i].code);
+        if (strstr(err.text, wrong[i].says) == NULL) {
+            fail_msg("%s: %s", wrong[i].range, err.text);
+        }
+        revision_list_free(&list);
+    }
 }
 
 static void a_change_of_words_is_the_same_program(void **state)
@@ -135,13 +190,14 @@ static void what_cannot_be_built_says_why_and_leaves_nothing(void **state)
     assert_non_null(strstr(err.text, "no-such"));
     assert_int_equal(revision_resolve(repo, "--help", &revision, &err), -ENOENT);
     assert_int_equal(revision_resolve(repo, "old", &revision, &err), 0);
-    assert_int_equal(revision_build(repo, &revision, NULL, NULL, &err), -EOPNOTSUPP);
+    assert_int_equal(revision_build(repo, &revision, "codeq-drive", NULL, NULL, &err), -EOPNOTSUPP);
     assert_non_null(strstr(err.text, "codeq-drive"));
     shell("echo 'int main(void) { return oops; }' > src/codeq_drive.c");
     assert_int_equal(revision_resolve(repo, ".", &revision, &err), 0);
-    assert_int_equal(revision_build(repo, &revision, NULL, NULL, &err), -EIO);
+    assert_int_equal(revision_build(repo, &revision, "codeq-drive", NULL, NULL, &err), -EIO);
     assert_non_null(strstr(err.text, "oops"));
-    shell("git checkout -q src; test \"$(find \"$XDG_CACHE_HOME\" -name built | wc -l)\" = "
+    shell("git checkout -q src; test \"$(find \"$XDG_CACHE_HOME\" -name built-codeq-drive | wc "
+          "-l)\" = "
           "\"$(find \"$XDG_CACHE_HOME\" -name source | wc -l)\"");
 }
 
@@ -185,6 +241,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_revision_runs_its_own_program),
+        cmocka_unit_test(only_the_program_that_is_asked_for_is_built),
+        cmocka_unit_test(a_range_is_its_commits_oldest_first_and_a_merge_is_one),
         cmocka_unit_test(a_change_of_words_is_the_same_program),
         cmocka_unit_test(the_working_tree_is_a_revision_and_leaves_the_index_alone),
         cmocka_unit_test(what_cannot_be_built_says_why_and_leaves_nothing),
