@@ -90,18 +90,18 @@ static char *grow(char *data, size_t *capacity, size_t need)
     return data;
 }
 
-static int on_message_begin(http_parser *parser)
+static int on_message_begin(http1_parser *parser)
 {
     struct http_conn *conn = parser->data;
     conn->body_bytes = 0;
     return 0;
 }
 
-static int on_body(http_parser *parser, const char *data, size_t bytes)
+static int on_body(http1_parser *parser, const char *data, size_t bytes)
 {
     struct http_conn *conn = parser->data;
     if (conn->body_bytes + bytes > HTTP_RESPONSE_BYTES_MAX) {
-        return 1;
+        return -1;
     }
     conn->body = grow(conn->body, &conn->body_capacity, conn->body_bytes + bytes + 1);
     memcpy(conn->body + conn->body_bytes, data, bytes);
@@ -109,20 +109,20 @@ static int on_body(http_parser *parser, const char *data, size_t bytes)
     return 0;
 }
 
-static int on_message_complete(http_parser *parser)
+static int on_message_complete(http1_parser *parser)
 {
     struct http_conn *conn = parser->data;
     conn->body[conn->body_bytes] = '\0';
     if (parser->status_code >= 200) { /* a 1xx is not the answer */
         conn->status = parser->status_code;
         conn->whole = true;
-        conn->keep_alive = http_should_keep_alive(parser) != 0;
-        http_parser_pause(parser, 1);
+        conn->keep_alive = http1_keep_alive(parser);
+        return http1_pause(parser);
     }
     return 0;
 }
 
-static const http_parser_settings parser_settings = {
+static const http1_settings parser_settings = {
     .on_message_begin = on_message_begin,
     .on_body = on_body,
     .on_message_complete = on_message_complete,
@@ -210,8 +210,7 @@ int http_conn_send(struct http_conn *conn, size_t bytes)
     conn->state = HTTP_BUSY;
     conn->whole = false;
     conn->body_bytes = 0;
-    http_parser_init(&conn->parser, HTTP_RESPONSE);
-    conn->parser.data = conn;
+    http1_init(&conn->parser, HTTP1_RESPONSE, &parser_settings, conn);
     return push(conn);
 }
 
@@ -239,15 +238,12 @@ static int pull(struct http_conn *conn)
             /* Idle: the peer closed, or spoke out of turn. */
             return n == 0 ? -EPIPE : -EPROTO;
         }
-        size_t parsed = http_parser_execute(&conn->parser, &parser_settings, chunk, (size_t)n);
-        if (conn->whole) {
-            /* An answer that ends with the connection is whole at n == 0. */
-            if (parsed != (size_t)n && parsed + 1 < (size_t)n) {
-                return -EPROTO;
-            }
-            return finish(conn);
+        size_t taken;
+        enum http1_end end = http1_feed(&conn->parser, &parser_settings, chunk, (size_t)n, &taken);
+        if (conn->whole) { /* an answer that ends with the connection is whole at n == 0 */
+            return taken == (size_t)n ? finish(conn) : -EPROTO;
         }
-        if (HTTP_PARSER_ERRNO(&conn->parser) != HPE_OK) {
+        if (end != HTTP1_MORE) {
             return -EPROTO;
         }
         if (n == 0) {

@@ -2,9 +2,7 @@
  *
  * Non-blocking; the caller owns the event loop and registers http_conn's fd edge-triggered for
  * reading and writing once. Buffers are allocated by http_conn_init and only a response body larger
- * than any before grows one: no allocation per request. One thread.
- * This and src/service/http are the two doors to the HTTP parser library: neither program may
- * include the other. */
+ * than any before grows one: no allocation per request. One thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,9 +10,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include <http_parser.h>
-
 #include "base/err.h"
+#include "base/http1.h"
 
 #define HTTP_REQUEST_BYTES_MAX (2 * 1024 * 1024)
 #define HTTP_RESPONSE_BYTES_MAX (16 * 1024 * 1024)
@@ -34,7 +31,7 @@ enum http_conn_state { HTTP_CLOSED, HTTP_IDLE, HTTP_BUSY };
 struct http_conn {
     int fd; /* -1 when closed */
     enum http_conn_state state;
-    http_parser parser;
+    http1_parser parser;
     char *out; /* the request being sent */
     size_t out_bytes;
     size_t out_sent;

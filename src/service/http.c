@@ -1,7 +1,6 @@
 #include "service/http.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +11,12 @@
 #include <unistd.h>
 
 #include <ev.h>
-#include <http_parser.h>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
 #include "base/clock.h"
+#include "base/http1.h"
 
 #define IN_BYTES_FIRST 2048
 #define OUT_BYTES_FIRST 2048
@@ -27,6 +26,7 @@
 #define ACCEPT_RETRY_NS (100 * NS_PER_MS) /* out of file descriptors: try again after */
 #define ACCEPTS_A_TURN 64
 #define BODY_BYTES_A_SECOND 65536
+#define VERSION_REFUSED "only HTTP/1.0 and HTTP/1.1 are spoken here"
 #define LENGTH_DIGITS 10 /* of Content-Length, filled with spaces from the left */
 
 enum state {
@@ -67,7 +67,7 @@ struct http_conn {
     struct http_conn *dirty_next;
     bool dirty;
 
-    http_parser parser;
+    http1_parser parser;
     char *in;
     size_t in_bytes;
     size_t in_capacity;
@@ -485,7 +485,7 @@ static int refuse_later(struct http_conn *conn, int status, const char *text)
         conn->refusal = status;
         conn->refusal_text = text;
     }
-    return 1;
+    return -1;
 }
 
 /* Add a piece to what is there. -1: it does not follow on it (a folded header line). */
@@ -501,7 +501,7 @@ static int piece_add(struct http_conn *conn, struct piece *piece, const char *at
     return 0;
 }
 
-static int on_begin(http_parser *parser)
+static int on_begin(http1_parser *parser)
 {
     struct http_conn *conn = parser->data;
     conn->url = (struct piece){0};
@@ -513,7 +513,7 @@ static int on_begin(http_parser *parser)
     return 0;
 }
 
-static int on_url(http_parser *parser, const char *at, size_t bytes)
+static int on_url(http1_parser *parser, const char *at, size_t bytes)
 {
     struct http_conn *conn = parser->data;
     if (piece_add(conn, &conn->url, at, bytes) != 0) {
@@ -525,7 +525,7 @@ static int on_url(http_parser *parser, const char *at, size_t bytes)
     return 0;
 }
 
-static int on_name(http_parser *parser, const char *at, size_t bytes)
+static int on_name(http1_parser *parser, const char *at, size_t bytes)
 {
     struct http_conn *conn = parser->data;
     if (conn->head_done) {
@@ -546,7 +546,7 @@ static int on_name(http_parser *parser, const char *at, size_t bytes)
     return 0;
 }
 
-static int on_value(http_parser *parser, const char *at, size_t bytes)
+static int on_value(http1_parser *parser, const char *at, size_t bytes)
 {
     struct http_conn *conn = parser->data;
     if (conn->head_done) {
@@ -565,18 +565,18 @@ static bool piece_is(const struct http_conn *conn, const struct piece *piece, co
     return piece->bytes == bytes && strncasecmp(conn->in + piece->at, text, bytes) == 0;
 }
 
-static int on_head(http_parser *parser)
+static int on_head(http1_parser *parser)
 {
     struct http_conn *conn = parser->data;
     struct http *http = conn->http;
     conn->head_done = true;
     conn->head_only = parser->method == HTTP_HEAD;
-    conn->keep_alive = http_should_keep_alive(parser) != 0;
+    conn->keep_alive = http1_keep_alive(parser);
     if (parser->http_major != 1 || parser->http_minor > 1) {
-        return refuse_later(conn, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"), -1;
+        return refuse_later(conn, 505, VERSION_REFUSED);
     }
     if (parser->method == HTTP_CONNECT) {
-        return refuse_later(conn, 405, "method not allowed"), -1;
+        return refuse_later(conn, 405, "method not allowed");
     }
     parser->upgrade = 0; /* never accepted: the request is answered as it is */
     unsigned hosts = 0;
@@ -586,24 +586,22 @@ static int on_head(http_parser *parser)
             hosts += piece_is(conn, &conn->names[i], "host", 4);
         } else if (piece_is(conn, &conn->names[i], "expect", 6)) {
             if (!piece_is(conn, &conn->values[i], "100-continue", 12)) {
-                return refuse_later(conn, 417, "only 100-continue may be expected"), -1;
+                return refuse_later(conn, 417, "only 100-continue may be expected");
             }
             expects = true;
         }
     }
     if (hosts > 1 || (hosts == 0 && parser->http_minor == 1)) {
-        return refuse_later(conn, 400, "exactly one Host header is needed"), -1;
+        return refuse_later(conn, 400, "exactly one Host header is needed");
     }
     const struct piece *last = &conn->values[conn->header_count == 0 ? 0 : conn->header_count - 1];
     if (conn->header_count > 0 && last->at + last->bytes > http->limits.header_bytes_max) {
-        return refuse_later(conn, 431, "request head too large"), -1;
+        return refuse_later(conn, 431, "request head too large");
     }
-    bool chunked = (parser->flags & F_CHUNKED) != 0;
-    if (parser->content_length != ULLONG_MAX &&
-        parser->content_length > http->limits.body_bytes_max) {
-        return refuse_later(conn, 413, "body too large"), -1;
+    if (http1_content_bytes(parser) > http->limits.body_bytes_max) {
+        return refuse_later(conn, 413, "body too large");
     }
-    bool has_body = chunked || (parser->content_length != ULLONG_MAX && parser->content_length > 0);
+    bool has_body = http1_chunked(parser) || http1_content_bytes(parser) > 0;
     if (expects && has_body && parser->http_minor == 1) {
         out_put(conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
         mark_dirty(conn);
@@ -611,7 +609,7 @@ static int on_head(http_parser *parser)
     return 0;
 }
 
-static int on_body(http_parser *parser, const char *at, size_t bytes)
+static int on_body(http1_parser *parser, const char *at, size_t bytes)
 {
     struct http_conn *conn = parser->data;
     if (conn->body.bytes + bytes > conn->http->limits.body_bytes_max) {
@@ -627,15 +625,14 @@ static int on_body(http_parser *parser, const char *at, size_t bytes)
     return 0;
 }
 
-static int on_complete(http_parser *parser)
+static int on_complete(http1_parser *parser)
 {
     struct http_conn *conn = parser->data;
     conn->complete = true;
-    http_parser_pause(parser, 1);
-    return 0;
+    return http1_pause(parser);
 }
 
-static const http_parser_settings settings = {
+static const http1_settings settings = {
     .on_message_begin = on_begin,
     .on_url = on_url,
     .on_header_field = on_name,
@@ -729,26 +726,23 @@ static bool run(struct http_conn *conn)
         if (conn->fed == conn->in_bytes || conn->out_bytes - conn->out_sent > KEEP_BYTES_MAX) {
             break;
         }
-        size_t n = http_parser_execute(&conn->parser, &settings, conn->in + conn->fed,
-                                       conn->in_bytes - conn->fed);
-        enum http_errno code = HTTP_PARSER_ERRNO(&conn->parser);
-        if (code == HPE_PAUSED) {
-            http_parser_pause(&conn->parser, 0);
-            conn->fed += n;
+        size_t taken;
+        enum http1_end end = http1_feed(&conn->parser, &settings, conn->in + conn->fed,
+                                        conn->in_bytes - conn->fed, &taken);
+        if (end == HTTP1_REFUSED || end == HTTP1_VERSION) {
+            if (end == HTTP1_VERSION) {
+                refuse_later(conn, 505, VERSION_REFUSED);
+            }
+            refuse_later(conn, 400, "malformed request"); /* unless a callback gave its reason */
+            refuse(conn, conn->refusal, conn->refusal_text);
+            break;
+        }
+        conn->fed += taken;
+        if (end == HTTP1_PAUSED) {
             hand_out(conn);
             handed = true;
             continue;
         }
-        if (code != HPE_OK) {
-            if (conn->refusal == 0) {
-                refuse_later(conn, code == HPE_HEADER_OVERFLOW ? 431 : 400,
-                             code == HPE_HEADER_OVERFLOW ? "request head too large"
-                                                         : "malformed request");
-            }
-            refuse(conn, conn->refusal, conn->refusal_text);
-            break;
-        }
-        conn->fed += n;
         if (!conn->head_done) {
             if (conn->fed > http->limits.header_bytes_max) {
                 refuse(conn, 431, "request head too large");
@@ -1054,8 +1048,7 @@ static void on_accept(struct ev_loop *loop, ev_io *watcher, int events)
         conn->http = http;
         conn->fd = fd;
         conn->wait = WAIT_NONE;
-        conn->parser.data = conn;
-        http_parser_init(&conn->parser, HTTP_REQUEST);
+        http1_init(&conn->parser, HTTP1_REQUEST, &settings, conn);
         ev_io_init(&conn->readable, on_readable, fd, EV_READ);
         ev_io_init(&conn->writable, on_writable, fd, EV_WRITE);
         conn->readable.data = conn;
@@ -1113,7 +1106,7 @@ size_t http_connections(const struct http *http)
 
 static void set_head_limit(void)
 {
-    http_parser_set_max_header_size(4 * 1024 * 1024); /* ours are lower and checked by us */
+    http1_limit_heads(4 * 1024 * 1024); /* ours are lower and checked by us */
 }
 
 struct http *http_new(struct ev_loop *loop, const struct http_limits *limits, size_t record_bytes,
