@@ -38,4 +38,5 @@ int cmd_compare(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_selftest(int argc, char **argv);
 int cmd_backfill(int argc, char **argv);
+int cmd_bisect(int argc, char **argv);
 int cmd_history(int argc, char **argv);

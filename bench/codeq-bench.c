@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"heap", cmd_heap, "where memory is allocated"},
     {"history", cmd_history, "a metric over commits, and where it changed"},
     {"backfill", cmd_backfill, "measure the commits of a range that have no result set"},
+    {"bisect", cmd_bisect, "which commit of a range changed a metric"},
     {"selftest", cmd_selftest,
      "can the laboratory be trusted here: like with like, planted changes"},
     {"stats", cmd_stats, "one statistic of the vectors on stdin, to check it from outside"},

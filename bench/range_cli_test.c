@@ -139,6 +139,70 @@ static void backfill_measures_what_has_no_set_and_passes_over_the_rest(void **st
     answer_free(&answer);
 }
 
+static void bisect_names_the_planted_commit_and_its_cause(void **state)
+{
+    (void)state;
+    struct answer answer =
+        RUN("bisect", "cycle.instructions_per_op", "plain..last", "--scenario", fixture.tiny);
+    expect(&answer, 0, "change 4\nchanged cycle.instructions_per_op from ", "");
+    expect(&answer, 0, "instructions/op in build_space, 100 % of the growth", "");
+    answer_free(&answer);
+    /* Kept by tree: a machine without a compiler answers too. */
+    repo_shell("mkdir ../poor; for p in git sh redis-server valgrind tar; do"
+               " ln -s \"$(PATH=$PATH:/usr/sbin command -v $p)\" ../poor/$p; done;"
+               " printf '#!/bin/sh\\nexit 1\\n' > ../poor/ninja; chmod +x ../poor/ninja");
+    char path[128];
+    char *kept = strdup(getenv("PATH"));
+    snprintf(path, sizeof path, "%s/poor", fixture.root);
+    setenv("PATH", path, 1);
+    answer = RUN("bisect", "cycle.instructions_per_op", "plain..last", "--scenario", fixture.tiny,
+                 "--json");
+    setenv("PATH", kept, 1);
+    free(kept);
+    expect(&answer, 0, "\"subject\": \"change 4\"", "");
+    struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
+    assert_non_null(json);
+    /* A..B of six commits: the whole, then at most three, and one more for what does not build. */
+    assert_in_range(json_number(json_get(json, "comparisons"), 0), 3, 5);
+    json_free(json);
+    answer_free(&answer);
+}
+
+static void bisect_names_the_commits_left_where_one_does_not_build(void **state)
+{
+    (void)state;
+    /* A new line of commits: the change comes with the one that does not build. */
+    repo_shell("git checkout -qb broken plain; git show c4:src/store/conn.c > src/store/conn.c;"
+               "echo oops >> src/store/conn.c; git commit -qam 'broken change';"
+               "sed -i '/^oops/d' src/store/conn.c; git commit -qam mended; git checkout -q main");
+    struct answer answer =
+        RUN("bisect", "cycle.instructions_per_op", "plain..broken", "--scenario", fixture.tiny);
+    expect(&answer, 4, "one of these 2 commits changed cycle.instructions_per_op", "");
+    expect(&answer, 4, "passed over", "");
+    answer_free(&answer);
+}
+
+static void bisect_without_a_change_or_a_measure_says_so(void **state)
+{
+    (void)state;
+    struct answer answer =
+        RUN("bisect", "cycle.instructions_per_op", "plain..c1", "--scenario", fixture.tiny);
+    expect(&answer, 4, "", "does not differ between A and B: nothing to find");
+    answer_free(&answer);
+    answer = RUN("bisect", "cycle.instructions_per_op", "old..last", "--scenario", fixture.tiny);
+    expect(&answer, 3, "", "has no codeq-drive");
+    answer_free(&answer);
+    answer = RUN("bisect", "cycle.instructions_per_op", "plain..c2", "--scenario", fixture.tiny);
+    expect(&answer, 2, "", "building '");
+    answer_free(&answer);
+    answer = RUN("bisect", "cycle.colour", "plain..last");
+    expect(&answer, 2, "", "bisect: 'cycle.colour': no such metric");
+    answer_free(&answer);
+    answer = RUN("bisect", "cycle.instructions_per_op");
+    expect(&answer, 2, "", "bisect: give a metric and a range");
+    answer_free(&answer);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3) {
@@ -155,6 +219,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(run_commit_measures_it_and_files_it_under_its_name),
         cmocka_unit_test(run_commit_refuses_what_it_cannot_measure_by_name),
         cmocka_unit_test(backfill_measures_what_has_no_set_and_passes_over_the_rest),
+        cmocka_unit_test(bisect_names_the_planted_commit_and_its_cause),
+        cmocka_unit_test(bisect_names_the_commits_left_where_one_does_not_build),
+        cmocka_unit_test(bisect_without_a_change_or_a_measure_says_so),
     };
     return cmocka_run_group_tests(tests, make_repo, drop_repo);
 }
