@@ -39,4 +39,6 @@ int cmd_doctor(int argc, char **argv);
 int cmd_selftest(int argc, char **argv);
 int cmd_backfill(int argc, char **argv);
 int cmd_bisect(int argc, char **argv);
+int cmd_env(int argc, char **argv);
+int cmd_prune(int argc, char **argv);
 int cmd_history(int argc, char **argv);

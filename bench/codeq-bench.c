@@ -22,6 +22,8 @@ static const struct command commands[] = {
     {"bisect", cmd_bisect, "which commit of a range changed a metric"},
     {"selftest", cmd_selftest,
      "can the laboratory be trusted here: like with like, planted changes"},
+    {"env", cmd_env, "how the machines of two result sets differ"},
+    {"prune", cmd_prune, "remove old result sets, after saying which"},
     {"stats", cmd_stats, "one statistic of the vectors on stdin, to check it from outside"},
     {"load", cmd_load, "drive the HTTP service on schedule and judge its objectives"},
     {"report", cmd_report, "result sets as one HTML page that opens offline"},
