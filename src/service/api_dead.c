@@ -200,7 +200,8 @@ static void on_taken(void *arg, const struct store_call_result *call, uint32_t t
     }
     walk->taken += taken;
     if (walk->replay && taken > 0) {
-        waiters_work(walk->request->service, walk->queue, taken);
+        waiters_work(walk->request->service, walk->queue->tenant, walk->queue->number, taken,
+                     false);
     }
     if (walk->by_ids || taken < STORE_TASKS_MAX) {
         walk->left += left;

@@ -1,5 +1,6 @@
 /* The routes of tasks: create, claim, heartbeat, abandon, nack, result, and reading them. */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,11 +50,7 @@ static bool is_blank(const char *text)
 /* Tasks of an id's queue have become ready. */
 static void work_arrived(struct request *request, const struct task_id *id)
 {
-    struct queue *queue =
-        queues_by_number(request->service->queues, request->who.tenant, task_id_queue(id));
-    if (queue != NULL) {
-        waiters_work(request->service, queue, 1);
-    }
+    waiters_work(request->service, request->who.tenant, task_id_queue(id), 1, false);
 }
 
 /* A lease has ended here. */
@@ -419,7 +416,7 @@ static void on_created(void *arg, size_t index, const struct gather_result *resu
     };
     answer_task(item, &view); /* the last use of item */
     if (!delayed) {
-        waiters_work(service, queue, 1);
+        waiters_work(service, queue->tenant, queue->number, 1, false);
         webhook_ready(service->webhook, queue->tenant, queue->command, queue->command_bytes);
     }
 }
@@ -580,6 +577,15 @@ static void claim_answer_none(struct claim *claim)
     request_answer(claim->request, 204, "", 0);
 }
 
+/* It was woken and has found a task: is there a claim that must look in its place? */
+static void claim_pass_on(struct claim *claim, const struct queue *from)
+{
+    struct queue *by = claim->park.woken_by;
+    if (by != NULL && (claim->park.chain || by != from)) {
+        waiters_work(claim->request->service, by->tenant, by->number, 1, claim->park.chain);
+    }
+}
+
 static struct task_view claimed_view(const struct claim *claim, const struct store_claimed *task)
 {
     return (struct task_view){
@@ -596,11 +602,20 @@ static struct task_view claimed_view(const struct claim *claim, const struct sto
     };
 }
 
+struct given_back {
+    struct service *service;
+    char tenant[AUTH_TENANT_BYTES_MAX + 1];
+    uint16_t number;
+};
+
 static void on_given_back(void *arg, size_t index, const struct gather_result *result)
 {
-    (void)arg;
     (void)index;
-    (void)result; /* where it failed the lease runs out */
+    struct given_back *given = arg;
+    if (result->call->status == STORE_OK) { /* where it failed the lease runs out */
+        waiters_work(given->service, given->tenant, given->number, 1, false);
+    }
+    free(given);
 }
 
 /* The client has gone: nobody will work on these. */
@@ -611,7 +626,13 @@ static void give_back(struct claim *claim, const struct store_claimed *tasks, si
         struct store_queue queue = queue_of(claim->request, &id);
         struct store_abandon_item item = {
             .lease = {.has_token = true, .token = tasks[i].member, .worker = none}};
-        gather_abandon(claim->request->service->gather, &queue, &item, on_given_back, NULL, 0);
+        struct given_back *given = malloc(sizeof(*given));
+        if (given == NULL) {
+            abort();
+        }
+        *given = (struct given_back){.service = claim->request->service, .number = queue.number};
+        snprintf(given->tenant, sizeof(given->tenant), "%s", queue.tenant);
+        gather_abandon(claim->request->service->gather, &queue, &item, on_given_back, given, 0);
     }
 }
 
@@ -656,6 +677,9 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
     struct claim *claim = arg;
     struct request *request = claim->request;
     if (result->call->status != STORE_OK) {
+        for (size_t i = 0; claim->park.waiters != NULL && i < claim->count; i++) {
+            claim->queues[i]->registered_ns = 0; /* another that waits looks soon */
+        }
         if (claim->got > 0) {
             claim_answer_batch(claim, "redis unavailable");
         } else {
@@ -678,15 +702,13 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
         }
     }
     if (result->claimed_count > 0 && http_is_gone(request->http.conn)) {
+        claim_pass_on(claim, claim->queues[claim->at]);
         give_back(claim, result->claimed, result->claimed_count);
         claim_answer_none(claim); /* to nobody */
         return;
     }
     if (!claim->batch && result->claimed_count > 0) {
-        if (claim->entered && claim->park.waiters != NULL) {
-            /* It had waited: where one task came from, those who wait behind it may find more. */
-            waiters_work(request->service, claim->queues[claim->at], 1);
-        }
+        claim_pass_on(claim, claim->queues[claim->at]);
         claim_end(claim);
         struct task_view view = claimed_view(claim, &result->claimed[0]);
         char *at = request_answer_begin(request, 200, task_json_room(&view));
@@ -701,6 +723,9 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
         return;
     }
     if (++claim->tried >= claim->queues[claim->at]->shard_count) {
+        if (claim->entered) {
+            claim->queues[claim->at]->registered_ns = request->service->now_ns;
+        }
         claim->tried = 0;
         claim->at++;
     }
@@ -840,6 +865,7 @@ static void claim_step(struct claim *claim)
         .count = (uint16_t)(claim->want - claim->got),
         .lease_ms = claim->lease_ms,
         .worker = text_of(claim->request->who.subject),
+        .waits = claim->entered,
     };
     gather_claim(service->gather, &at, &item, on_claimed, claim, 0);
 }

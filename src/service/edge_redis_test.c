@@ -343,7 +343,8 @@ static void redis_do_text(struct service_fixture *f, const char *command)
 
 /* The rights that src/service/README.md documents, and no others. */
 #define RIGHTS \
-    "resetkeys '~{*}:*' '~{*' resetchannels -@all +info +ping +scan +evalsha '+script|load' " \
+    "resetkeys '~{*}:*' '~{*' resetchannels '&codeq:*' -@all +info +ping +scan " \
+    "+publish +subscribe +evalsha '+script|load' " \
     "+time +get +set +incr +pexpire +pexpireat +hget +hset +hdel +hexists +hgetall +hincrby " \
     "+hlen +hmget +zadd +zcard +zcount +zmscore +zpopmin +zrange +zrangebyscore +zrem +zscore"
 

@@ -456,6 +456,12 @@ void conn_close(struct conn *conn)
     (void)conn;
 }
 
+void conn_counters(const struct conn *conn, struct conn_counters *out)
+{
+    (void)conn;
+    *out = (struct conn_counters){0};
+}
+
 int conn_fd(const struct conn *conn)
 {
     (void)conn;

@@ -32,6 +32,7 @@ struct queue {
     struct waiter *first_waiter; /* of waiters.c */
     struct waiter *last_waiter;
     uint64_t wakes; /* how often work has arrived */
+    int64_t registered_ns; /* when a claim of this thread that waits last found nothing */
     unsigned metrics_slot;
 };
 

@@ -21,7 +21,10 @@ static struct world world;
 
 static struct conn *open_conn(int64_t timeout_ns)
 {
-    struct conn_options options = {world.fixture.url, clock_system(), 5 * NS_PER_SEC, timeout_ns};
+    struct conn_options options = {.url = world.fixture.url,
+                                   .clock = clock_system(),
+                                   .connect_timeout_ns = 5 * NS_PER_SEC,
+                                   .command_timeout_ns = timeout_ns};
     struct conn *conn = conn_open(&options, &world.fixture.err);
     assert_non_null(conn);
     return conn;

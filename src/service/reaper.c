@@ -228,10 +228,10 @@ static void on_swept(void *arg, const struct store_call_result *call,
         if (result->dead > 0) {
             webhook_poke(service->webhook, shard->tenant, shard->number, shard->shard);
         }
-        uint32_t ready = result->promoted + result->reaped - result->dead;
-        if (ready > 0) {
-            waiters_work(service, queue, ready);
-        }
+    }
+    uint32_t ready = result->promoted + result->reaped - result->dead;
+    if (ready > 0) {
+        waiters_work(service, shard->tenant, shard->number, ready, false);
     }
     bool full = result->reaped == REAPER_SWEEP_TASKS || result->promoted == REAPER_SWEEP_TASKS;
     if (full) {

@@ -30,9 +30,11 @@
 #include "service/waiters.h"
 #include "service/webhook.h"
 #include "store/conn.h"
+#include "store/keys.h"
 
 #define HEAD_BYTES_MAX 768
 #define SEGMENTS_MAX 8
+#define PING_SECONDS 10. /* between looks whether the subscription is alive */
 #define TURN_ROUNDS_MAX 64 /* of flush and hand out, before the loop looks at its sockets again */
 
 /* A Redis connection's place in the loop. */
@@ -52,6 +54,12 @@ struct server {
     ev_timer drain_timer;
     struct redis_watch store_watch;
     struct redis_watch conn_watch;
+    struct redis_watch listen_watch;
+    struct conn *listen; /* the first thread's: what other codeqd publish for us */
+    ev_timer ping; /* on it: is it alive? */
+    bool pinged;
+    uint64_t listen_losses; /* up to which claims have looked again */
+    uint64_t store_losses;
     struct jwks_refresh *jwks_refresh;
     struct gather_counters gathered; /* as last counted */
     struct rng rng;
@@ -525,6 +533,24 @@ static void conn_on_timer(struct ev_loop *loop, ev_timer *watcher, int events)
     }
 }
 
+static void listen_on_io(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    struct server *server = watcher->data;
+    conn_on_ready(server->listen, (events & EV_READ) != 0, (events & EV_WRITE) != 0);
+}
+
+static void listen_on_timer(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct server *server = watcher->data;
+    server->listen_watch.timer_at_ns = INT64_MAX;
+    if (conn_deadline_ns(server->listen) <= server->service.now_ns) {
+        conn_on_ready(server->listen, false, false);
+    }
+}
+
 static void watch_init(struct redis_watch *watch, struct server *server,
                        void (*on_io)(struct ev_loop *, ev_io *, int),
                        void (*on_timer)(struct ev_loop *, ev_timer *, int))
@@ -584,6 +610,65 @@ struct conn *service_conn(struct service *service)
     return service->conn;
 }
 
+/* ---- what other codeqd tell ---- */
+
+static uint64_t losses_of(const struct conn *conn)
+{
+    struct conn_counters counters;
+    conn_counters(conn, &counters);
+    return counters.losses;
+}
+
+static void on_pong(void *owner, struct conn_call *call, enum conn_status status,
+                    const struct conn_reply *reply, const struct err *err)
+{
+    (void)call;
+    (void)reply;
+    (void)err;
+    struct server *server = owner;
+    server->pinged = false;
+    uint64_t losses = losses_of(server->listen);
+    if (status == CONN_OK && losses != server->listen_losses) {
+        server->listen_losses = losses; /* it listens again, and may have missed something */
+        waiters_look(&server->service);
+    }
+}
+
+static void ping(struct server *server)
+{
+    if (server->pinged) {
+        return;
+    }
+    conn_begin(server->listen, 1);
+    conn_arg(server->listen, "PING", 4);
+    struct conn_call call = {.done = on_pong, .owner = server, .repeatable = true};
+    server->pinged = conn_end(server->listen, &call) == 0;
+}
+
+static void on_ping_timer(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct server *server = watcher->data;
+    if (waiters_any(&server->service)) {
+        ping(server);
+    }
+}
+
+/* With each loss of a connection something may have become ready that nobody was told of. */
+static void look_after_losses(struct server *server)
+{
+    struct store_counters counters;
+    store_counters(server->service.store, &counters);
+    if (counters.losses != server->store_losses) {
+        server->store_losses = counters.losses;
+        waiters_look(&server->service);
+    }
+    if (server->listen != NULL && losses_of(server->listen) != server->listen_losses) {
+        ping(server);
+    }
+}
+
 /* ---- the turn ---- */
 
 static void on_check(struct ev_loop *loop, ev_check *watcher, int events)
@@ -605,6 +690,9 @@ static void turn_end(struct server *server)
         if (service->conn != NULL) {
             conn_flush(service->conn);
         }
+        if (server->listen != NULL) {
+            conn_flush(server->listen);
+        }
         bool more = http_turn_end(service->http);
         if (!more && !gather_pending(service->gather)) {
             break;
@@ -617,12 +705,17 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)events;
     struct server *server = watcher->data;
     struct service *service = &server->service;
+    look_after_losses(server);
     turn_end(server);
     watch_update(&server->store_watch, server, store_fd(service->store),
                  store_wants_write(service->store), store_deadline_ns(service->store));
     if (service->conn != NULL) {
         watch_update(&server->conn_watch, server, conn_fd(service->conn),
                      conn_wants_write(service->conn), conn_deadline_ns(service->conn));
+    }
+    if (server->listen != NULL) {
+        watch_update(&server->listen_watch, server, conn_fd(server->listen),
+                     conn_wants_write(server->listen), conn_deadline_ns(server->listen));
     }
     metrics_set(service->metrics, METRICS_CONNECTIONS, (int64_t)http_connections(service->http));
     metrics_set(service->metrics, METRICS_WAITERS, (int64_t)waiters_count(service->waiters));
@@ -684,6 +777,9 @@ struct server *server_new(const struct server_options *options, struct err *err)
     service->now_ns = clock_monotonic_ns(service->clock);
     watch_init(&server->store_watch, server, store_on_io, store_on_timer);
     watch_init(&server->conn_watch, server, conn_on_io, conn_on_timer);
+    watch_init(&server->listen_watch, server, listen_on_io, listen_on_timer);
+    ev_timer_init(&server->ping, on_ping_timer, PING_SECONDS, PING_SECONDS);
+    server->ping.data = server;
     snprintf(server->redis_url, sizeof(server->redis_url), "%s", options->redis_url);
     rng_init(&server->rng, rng_seed_system());
 
@@ -700,6 +796,7 @@ struct server *server_new(const struct server_options *options, struct err *err)
         .retention_ms = config->retention_ns / NS_PER_MS,
         .backoff = backoff,
         .shard_count = (uint8_t)config->shards_per_queue,
+        .instance = service_shared_instance(options->shared),
     };
     service->store = store_open(&store_options, err);
     if (service->store == NULL || service_conn(service) == NULL) {
@@ -711,6 +808,24 @@ struct server *server_new(const struct server_options *options, struct err *err)
     if (redis_check(service->conn, err) != 0) {
         goto fail;
     }
+    if (service->thread == 0) {
+        char channel[sizeof(KEYS_CHANNEL) + KEYS_INSTANCE_BYTES];
+        snprintf(channel, sizeof(channel), KEYS_CHANNEL "%s",
+                 service_shared_instance(options->shared));
+        struct conn_options listen_options = {
+            .url = server->redis_url,
+            .clock = service->clock,
+            .connect_timeout_ns = config->redis_connect_timeout_ns,
+            .command_timeout_ns = config->redis_command_timeout_ns,
+            .channel = channel,
+            .on_message = waiters_message,
+            .message_arg = service,
+        };
+        server->listen = conn_open(&listen_options, err);
+        if (server->listen == NULL) {
+            goto fail;
+        }
+    }
     service->auth = auth_new(config, service->clock, err);
     if (service->auth == NULL) {
         goto fail;
@@ -721,6 +836,9 @@ struct server *server_new(const struct server_options *options, struct err *err)
         goto fail;
     }
     service->loop = server->loop;
+    if (server->listen != NULL) {
+        ev_timer_start(server->loop, &server->ping);
+    }
     service->metrics = metrics_new();
     service->started_ns = service->now_ns;
     service_shared_add_metrics(options->shared, options->thread, service->metrics);
@@ -810,6 +928,8 @@ void server_free(struct server *server)
     if (service->conn != NULL) {
         conn_close(service->conn);
     }
+    conn_close(server->listen); /* its PING's end looks at the counters only */
+    server->listen = NULL;
     webhook_free(webhook);
     jwks_refresh_free(server->jwks_refresh);
     ratelimit_free(service->ratelimit);
@@ -826,6 +946,8 @@ void server_free(struct server *server)
     if (server->loop != NULL) {
         watch_stop(&server->store_watch, server->loop);
         watch_stop(&server->conn_watch, server->loop);
+        watch_stop(&server->listen_watch, server->loop);
+        ev_timer_stop(server->loop, &server->ping);
         ev_loop_destroy(server->loop);
     }
     free(server);

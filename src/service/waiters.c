@@ -2,12 +2,15 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <ev.h>
 
+#include "base/rng.h"
 #include "service/metrics.h"
+#include "store/keys.h"
 
 #define INBOX_MAX \
     1024 /* notes to one thread that it has not read; more become one: "look at all" */
@@ -15,6 +18,7 @@
 struct note {
     char tenant[AUTH_TENANT_BYTES_MAX + 1];
     uint16_t number;
+    bool chain;
     size_t tasks;
 };
 
@@ -31,6 +35,7 @@ struct inbox {
 };
 
 struct service_shared {
+    char instance[KEYS_INSTANCE_BYTES + 1];
     unsigned threads;
     struct inbox inboxes[];
 };
@@ -40,7 +45,7 @@ struct waiters {
     size_t parked;
     size_t max;
     ev_async bell;
-    ev_timer look;
+    ev_timer tick;
     struct note notes[INBOX_MAX]; /* being read */
 };
 
@@ -52,6 +57,8 @@ struct service_shared *service_shared_new(unsigned threads)
         abort();
     }
     shared->threads = threads;
+    snprintf(shared->instance, sizeof(shared->instance), "%016llx",
+             (unsigned long long)rng_seed_system());
     for (unsigned i = 0; i < threads; i++) {
         pthread_mutex_init(&shared->inboxes[i].mutex, NULL);
     }
@@ -92,14 +99,28 @@ static struct inbox *inbox_of(struct waiters *waiters)
     return &waiters->service->shared->inboxes[waiters->service->thread];
 }
 
-static void work_here(struct service *service, struct queue *queue, size_t *tasks)
+/* Let up to *tasks claims of this thread look again, the longest waiting first. */
+static void work_here(struct service *service, struct queue *queue, size_t *tasks, bool chain)
 {
     queue->wakes++;
     for (; *tasks > 0 && queue->first_waiter != NULL; --*tasks) {
         struct parked *parked = queue->first_waiter->parked;
         waiters_unpark(service->waiters, parked);
         metrics_count(service->metrics, METRICS_WAKEUPS, 1);
+        parked->woken_by = queue;
+        parked->chain = chain;
         parked->retry(parked);
+    }
+}
+
+/* One claim of each queue that claims of this thread wait for. */
+static void look_here(struct service *service)
+{
+    size_t at = 0;
+    struct queue *queue;
+    while ((queue = queues_next(service->queues, NULL, &at)) != NULL) {
+        size_t one = 1;
+        work_here(service, queue, &one, true);
     }
 }
 
@@ -121,37 +142,39 @@ static void on_bell(struct ev_loop *loop, ev_async *bell, int events)
         struct note *note = &waiters->notes[i];
         struct queue *queue = queues_by_number(service->queues, note->tenant, note->number);
         if (queue != NULL) {
-            work_here(service, queue, &note->tasks);
+            work_here(service, queue, &note->tasks, note->chain);
         }
     }
     if (overflow) {
-        size_t at = 0;
-        struct queue *queue;
-        while ((queue = queues_next(service->queues, NULL, &at)) != NULL) {
-            size_t all = SIZE_MAX;
-            work_here(service, queue, &all);
-        }
+        look_here(service);
     }
 }
 
-static void tell(struct inbox *inbox, const struct queue *queue, size_t tasks)
+static void ring(struct inbox *inbox, bool was_empty)
+{
+    if (was_empty && inbox->bell != NULL) {
+        ev_async_send(inbox->loop, inbox->bell);
+    }
+}
+
+static void tell(struct inbox *inbox, const char *tenant, uint16_t number, size_t tasks, bool chain)
 {
     pthread_mutex_lock(&inbox->mutex);
-    bool ring = inbox->count == 0 && !inbox->overflow;
+    bool was_empty = inbox->count == 0 && !inbox->overflow;
     struct note *last = inbox->count > 0 ? &inbox->notes[inbox->count - 1] : NULL;
-    if (last != NULL && last->number == queue->number && strcmp(last->tenant, queue->tenant) == 0) {
+    if (last != NULL && last->number == number && strcmp(last->tenant, tenant) == 0) {
         last->tasks += tasks;
+        last->chain |= chain;
     } else if (inbox->count == INBOX_MAX) {
         inbox->overflow = true;
     } else {
         struct note *note = &inbox->notes[inbox->count++];
-        memcpy(note->tenant, queue->tenant, sizeof(note->tenant));
-        note->number = queue->number;
+        snprintf(note->tenant, sizeof(note->tenant), "%s", tenant);
+        note->number = number;
         note->tasks = tasks;
+        note->chain = chain;
     }
-    if (ring && inbox->bell != NULL) {
-        ev_async_send(inbox->loop, inbox->bell);
-    }
+    ring(inbox, was_empty);
     pthread_mutex_unlock(&inbox->mutex);
 }
 
@@ -165,8 +188,9 @@ void waiters_leave(struct waiters *waiters)
     atomic_fetch_sub(&inbox_of(waiters)->interested, 1);
 }
 
-/* OPEN: a publish by the script that makes work would bring this under 5 ms; until then a look. */
-static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
+/* A registration in Redis lives WAITERS_REGISTERED_NS; what claims wait for longer is looked at
+ * again, which registers anew. So is what a look that failed may have left unregistered. */
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)events;
     struct waiters *waiters = timer->data;
@@ -178,10 +202,11 @@ static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
     size_t at = 0;
     struct queue *queue;
     while ((queue = queues_next(service->queues, NULL, &at)) != NULL) {
-        if (queue->first_waiter != NULL) {
-            struct parked *parked = queue->first_waiter->parked;
-            waiters_unpark(waiters, parked);
-            parked->retry(parked);
+        if (queue->first_waiter != NULL &&
+            service->now_ns - queue->registered_ns >= WAITERS_RENEW_NS) {
+            queue->registered_ns = service->now_ns;
+            size_t one = 1;
+            work_here(service, queue, &one, true);
         }
     }
 }
@@ -198,9 +223,8 @@ struct waiters *waiters_new(struct service *service)
     ev_async_init(&waiters->bell, on_bell);
     waiters->bell.data = waiters;
     ev_async_start(service->loop, &waiters->bell);
-    ev_timer_init(&waiters->look, on_look, (double)WAITERS_LOOK_NS / 1e9,
-                  (double)WAITERS_LOOK_NS / 1e9);
-    waiters->look.data = waiters;
+    ev_timer_init(&waiters->tick, on_tick, 1., 1.);
+    waiters->tick.data = waiters;
     struct inbox *inbox = inbox_of(waiters);
     pthread_mutex_lock(&inbox->mutex);
     inbox->loop = service->loop;
@@ -219,7 +243,7 @@ void waiters_free(struct waiters *waiters)
     inbox->bell = NULL;
     pthread_mutex_unlock(&inbox->mutex);
     ev_async_stop(waiters->service->loop, &waiters->bell);
-    ev_timer_stop(waiters->service->loop, &waiters->look);
+    ev_timer_stop(waiters->service->loop, &waiters->tick);
     free(waiters);
 }
 
@@ -229,8 +253,8 @@ bool waiters_park(struct waiters *waiters, struct parked *parked)
         return false;
     }
     waiters->parked++;
-    if (!ev_is_active(&waiters->look)) {
-        ev_timer_again(waiters->service->loop, &waiters->look);
+    if (!ev_is_active(&waiters->tick)) {
+        ev_timer_again(waiters->service->loop, &waiters->tick);
     }
     for (size_t i = 0; i < parked->count; i++) {
         struct waiter *waiter = &parked->waiters[i];
@@ -272,13 +296,65 @@ size_t waiters_count(const struct waiters *waiters)
     return waiters->parked;
 }
 
-void waiters_work(struct service *service, struct queue *queue, size_t tasks)
+void waiters_work(struct service *service, const char *tenant, uint16_t number, size_t tasks,
+                  bool chain)
 {
-    work_here(service, queue, &tasks);
+    struct queue *queue = queues_by_number(service->queues, tenant, number);
+    if (queue != NULL) {
+        work_here(service, queue, &tasks, chain);
+    }
     struct service_shared *shared = service->shared;
     for (unsigned i = 0; tasks > 0 && i < shared->threads; i++) {
         if (i != service->thread && atomic_load(&shared->inboxes[i].interested) > 0) {
-            tell(&shared->inboxes[i], queue, tasks);
+            tell(&shared->inboxes[i], tenant, number, tasks, chain);
         }
     }
+}
+
+void waiters_look(struct service *service)
+{
+    struct service_shared *shared = service->shared;
+    look_here(service);
+    for (unsigned i = 0; i < shared->threads; i++) {
+        struct inbox *inbox = &shared->inboxes[i];
+        if (i != service->thread && atomic_load(&inbox->interested) > 0) {
+            pthread_mutex_lock(&inbox->mutex);
+            bool was_empty = inbox->count == 0 && !inbox->overflow;
+            inbox->overflow = true;
+            ring(inbox, was_empty);
+            pthread_mutex_unlock(&inbox->mutex);
+        }
+    }
+}
+
+void waiters_message(void *arg, const char *text, size_t bytes)
+{
+    struct service *service = arg;
+    char tenant[KEYS_TENANT_BYTES_MAX + 1];
+    uint16_t number = 0;
+    uint8_t shard = 0;
+    size_t at = keys_tag_parse(text, bytes, tenant, &number, &shard);
+    if (at == 0 || at == bytes || text[at] != ' ') {
+        return; /* whoever publishes that, it is none of ours */
+    }
+    size_t tasks = 0;
+    for (at++; at < bytes && text[at] >= '0' && text[at] <= '9' && tasks < STORE_TASKS_MAX; at++) {
+        tasks = tasks * 10 + (size_t)(text[at] - '0');
+    }
+    waiters_work(service, tenant, number, tasks, true);
+}
+
+bool waiters_any(const struct service *service)
+{
+    for (unsigned i = 0; i < service->shared->threads; i++) {
+        if (atomic_load(&service->shared->inboxes[i].interested) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *service_shared_instance(const struct service_shared *shared)
+{
+    return shared->instance;
 }

@@ -38,7 +38,10 @@ static struct conn *give_conn(void *arg)
 /* A codeqd's worth of parts; several may stand on one Redis. */
 static void open_webhook(struct world *w)
 {
-    struct conn_options options = {w->fixture.url, clock_system(), 5 * NS_PER_SEC, 5 * NS_PER_SEC};
+    struct conn_options options = {.url = w->fixture.url,
+                                   .clock = clock_system(),
+                                   .connect_timeout_ns = 5 * NS_PER_SEC,
+                                   .command_timeout_ns = 5 * NS_PER_SEC};
     struct err err = {""};
     w->conn = conn_open(&options, &err);
     assert_non_null(w->conn);

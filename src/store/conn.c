@@ -26,6 +26,9 @@ struct conn {
     struct clock *clock;
     int64_t connect_timeout_ns;
     int64_t command_timeout_ns;
+    char channel[CONN_CHANNEL_BYTES_MAX + 1]; /* "": none */
+    void (*on_message)(void *arg, const char *text, size_t bytes);
+    void *message_arg;
 
     enum conn_state state;
     redisContext *context;
@@ -46,7 +49,7 @@ struct conn {
     uint64_t out_end; /* position behind the last whole request */
     size_t build; /* length of the request being written, behind out_end */
     bool build_failed;
-    char login[2 * URL_TEXT_BYTES_MAX + 128]; /* AUTH and SELECT of this connection */
+    char login[2 * URL_TEXT_BYTES_MAX + 256]; /* AUTH, SELECT, SUBSCRIBE of this connection */
     size_t login_bytes;
     size_t login_sent;
 
@@ -479,6 +482,11 @@ static void login_prepare(struct conn *conn)
         login_arg(conn, "SELECT");
         login_arg(conn, db);
     }
+    if (conn->channel[0] != '\0') {
+        login_begin(conn, 2);
+        login_arg(conn, "SUBSCRIBE");
+        login_arg(conn, conn->channel);
+    }
 }
 
 static void dispatch(struct conn *conn, struct conn_call *call, enum conn_status status,
@@ -505,6 +513,7 @@ static void lost(struct conn *conn, bool again)
     conn->state = CONN_DOWN;
     int64_t now_ns = clock_monotonic_ns(conn->clock);
     if (was_up && conn->login_replies == 0) {
+        conn->counters.losses++;
         conn->retry_pause_ns = CONN_RETRY_MS_MIN * NS_PER_MS;
         conn->retry_at_ns = now_ns; /* the first attempt is at once */
     } else {
@@ -679,6 +688,19 @@ static bool load_and_repeat(struct conn *conn, const struct conn_call *call)
     return conn_end(conn, &load) == 0 && call_again(conn, &again);
 }
 
+/* What was published, which no request waits for. */
+static bool take_message(struct conn *conn)
+{
+    const struct conn_node *nodes = conn->nodes;
+    if (conn->channel[0] == '\0' || conn->node_count != 4 || nodes[0].type != CONN_ARRAY ||
+        nodes[1].type != CONN_STRING || nodes[3].type != CONN_STRING || nodes[1].bytes != 7 ||
+        memcmp(nodes[1].data, "message", 7) != 0) {
+        return false;
+    }
+    conn->on_message(conn->message_arg, nodes[3].data, nodes[3].bytes);
+    return true;
+}
+
 static void on_reply(struct conn *conn)
 {
     for (size_t i = 0; i < conn->node_count; i++) {
@@ -687,6 +709,9 @@ static void on_reply(struct conn *conn)
             node->data = conn->arena + node->integer;
             node->integer = 0;
         }
+    }
+    if (take_message(conn)) {
+        return;
     }
     const struct conn_node *top = &conn->nodes[0];
     struct err err = {""};
@@ -915,6 +940,12 @@ struct conn *conn_open(const struct conn_options *options, struct err *err)
     conn->clock = options->clock;
     conn->connect_timeout_ns = options->connect_timeout_ns;
     conn->command_timeout_ns = options->command_timeout_ns;
+    if (options->channel != NULL) {
+        assert(strlen(options->channel) <= CONN_CHANNEL_BYTES_MAX);
+        strcpy(conn->channel, options->channel);
+        conn->on_message = options->on_message;
+        conn->message_arg = options->message_arg;
+    }
     conn->retry_pause_ns = CONN_RETRY_MS_MIN * NS_PER_MS;
     conn->out = malloc(OUTPUT_BYTES_START);
     conn->out_capacity = OUTPUT_BYTES_START;

@@ -63,3 +63,43 @@ size_t keys_queues(const char *tenant, char out[KEYS_BYTES_MAX])
     memcpy(out + 1 + n, "}:queues", 9);
     return n + 9;
 }
+
+/* A decimal number without a leading zero, up to max, and the byte behind it; its length, or 0. */
+static size_t take_number(const char *text, size_t bytes, char behind, unsigned max, unsigned *out)
+{
+    unsigned value = 0;
+    size_t n = 0;
+    for (; n < bytes && n < 5 && text[n] >= '0' && text[n] <= '9'; n++) {
+        value = value * 10 + (unsigned)(text[n] - '0');
+    }
+    if (n == 0 || n == bytes || text[n] != behind || value > max || (n > 1 && text[0] == '0')) {
+        return 0;
+    }
+    *out = value;
+    return n + 1;
+}
+
+size_t keys_tag_parse(const char *text, size_t bytes, char tenant[KEYS_TENANT_BYTES_MAX + 1],
+                      uint16_t *number, uint8_t *shard)
+{
+    const char *slash = bytes != 0 && text[0] == '{' ? memchr(text, '/', bytes) : NULL;
+    if (slash == NULL || slash - text - 1 > KEYS_TENANT_BYTES_MAX) {
+        return 0;
+    }
+    size_t n = (size_t)(slash - text);
+    char name[KEYS_TENANT_BYTES_MAX + 1];
+    memcpy(name, text + 1, n - 1);
+    name[n - 1] = '\0';
+    unsigned first = 0;
+    unsigned second = 0;
+    size_t a = take_number(text + n + 1, bytes - n - 1, '/', UINT16_MAX, &first);
+    size_t b =
+        a == 0 ? 0 : take_number(text + n + 1 + a, bytes - n - 1 - a, '}', UINT8_MAX, &second);
+    if (b == 0 || !keys_tenant_valid(name)) {
+        return 0;
+    }
+    memcpy(tenant, name, n);
+    *number = (uint16_t)first;
+    *shard = (uint8_t)second;
+    return n + 1 + a + b;
+}

@@ -1,5 +1,6 @@
 #include "store/store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,8 +181,14 @@ struct store *store_open_scripts(const struct store_options *options, const stru
     store->backoff = options->backoff;
     store->shard_count = options->shard_count != 0 ? options->shard_count : 1;
     rng_init(&store->rng, options->seed);
-    store->retention_bytes = (size_t)snprintf(store->retention, sizeof store->retention, "%lld",
-                                              (long long)retention_ms);
+    char instance[KEYS_INSTANCE_BYTES + 1];
+    snprintf(instance, sizeof instance, "%016llx", (unsigned long long)rng_next(&store->rng));
+    if (options->instance != NULL) {
+        assert(strlen(options->instance) == KEYS_INSTANCE_BYTES);
+        memcpy(instance, options->instance, sizeof instance);
+    }
+    store->retention_bytes = (size_t)snprintf(store->retention, sizeof store->retention, "%s%lld",
+                                              instance, (long long)retention_ms);
     store->policy_bytes = (size_t)snprintf(
         store->policy, sizeof store->policy, "%d %lld %lld ", (int)options->backoff.kind,
         (long long)options->backoff.base_ms, (long long)options->backoff.max_ms);
@@ -254,5 +261,5 @@ void store_counters(const struct store *store, struct store_counters *out)
     struct conn_counters counters;
     conn_counters(store->conn, &counters);
     *out = (struct store_counters){counters.round_trips, counters.commands, counters.bytes_sent,
-                                   counters.bytes_received};
+                                   counters.bytes_received, counters.losses};
 }

@@ -44,6 +44,10 @@ struct store_options {
     int64_t retention_ms; /* of finished tasks and idempotency keys; default 24 h */
     struct backoff_policy backoff;
     uint8_t shard_count; /* of queues this store is the first to intern; 0: 1 */
+    /* Name of the process, 16 hex digits, that its claims wait under: work that others make ready
+     * is published to it (store_listen), work of stores with the same name is not. NULL: one that
+     * nobody has. */
+    const char *instance;
 };
 
 /* How an operation ended as a whole. */
@@ -109,6 +113,7 @@ struct store_counters {
     uint64_t commands;
     uint64_t bytes_sent;
     uint64_t bytes_received;
+    uint64_t losses; /* of the connection: what was under way then may have happened unseen */
 };
 void store_counters(const struct store *store, struct store_counters *out);
 
@@ -148,6 +153,7 @@ struct store_claim_item { /* one claimer: dealt in arrival order */
     uint16_t count; /* tasks wanted; the sum over items is at most STORE_TASKS_MAX */
     int64_t lease_ms; /* 1..LEASE_MS_MAX */
     struct store_bytes worker;
+    bool waits; /* where it gets less than it wants, the store's instance is told of later work */
 };
 struct store_claimed {
     size_t claimer; /* index of the item that gets it */

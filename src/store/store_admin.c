@@ -91,7 +91,7 @@ static int dead_take(struct store *store, const struct store_queue *queue, char 
     if (rc != 0) {
         return rc;
     }
-    conn_arg(store->conn, &what, 1);
+    conn_arg_pair(store->conn, &what, 1, store->retention, KEYS_INSTANCE_BYTES);
     conn_arg_int(store->conn, died_by_ms);
     conn_arg_int(store->conn, STORE_TASKS_MAX);
     for (size_t i = 0; i < count; i++) {
@@ -147,7 +147,8 @@ int store_delete(struct store *store, const struct store_queue *queue, const str
     if (rc != 0) {
         return rc;
     }
-    conn_arg(store->conn, store->retention, store->retention_bytes);
+    conn_arg(store->conn, store->retention + KEYS_INSTANCE_BYTES,
+             store->retention_bytes - KEYS_INSTANCE_BYTES);
     conn_arg(store->conn, force ? "1" : "0", 1);
     for (size_t i = 0; i < count; i++) {
         conn_arg(store->conn, ids[i].bytes, TASK_ID_BYTES);

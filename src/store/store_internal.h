@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 #include "store/conn.h"
+#include "store/keys.h"
 #include "store/script.h"
 #include "store/store.h"
 
@@ -16,9 +17,9 @@ struct store {
     struct task_id_maker ids;
     struct backoff_policy backoff;
     uint8_t shard_count;
-    char retention[24]; /* as the scripts take it */
+    char retention[KEYS_INSTANCE_BYTES + 24]; /* instance, then ms, as the scripts take them */
     size_t retention_bytes;
-    char policy[STORE_POLICY_BYTES_MAX]; /* "kind base_ms max_ms ", the seed follows */
+    char policy[STORE_POLICY_BYTES_MAX]; /* "kind base_ms max_ms "; seed and instance follow */
     size_t policy_bytes;
 
     /* What a callback is given; borrowed for its length. */

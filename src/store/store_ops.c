@@ -62,14 +62,25 @@ int store_end(struct store *store, enum script_id id, size_t count, bool repeata
 
 static void arg_retention(struct store *store)
 {
+    conn_arg(store->conn, store->retention + KEYS_INSTANCE_BYTES,
+             store->retention_bytes - KEYS_INSTANCE_BYTES);
+}
+
+static void arg_instance_and_retention(struct store *store)
+{
     conn_arg(store->conn, store->retention, store->retention_bytes);
 }
 
-static void arg_policy(struct store *store)
+static void arg_policy(struct store *store, bool waits)
 {
     uint32_t seed = (uint32_t)rng_next(&store->rng) & SEED_MASK;
-    char text[12];
-    int bytes = 0;
+    char text[12 + 2 + KEYS_INSTANCE_BYTES];
+    int bytes = KEYS_INSTANCE_BYTES;
+    memcpy(text + sizeof text - KEYS_INSTANCE_BYTES, store->retention, KEYS_INSTANCE_BYTES);
+    if (waits) {
+        text[sizeof text - 1 - (size_t)bytes++] = 'w';
+    }
+    text[sizeof text - 1 - (size_t)bytes++] = ' ';
     do {
         text[sizeof text - 1 - (size_t)bytes++] = (char)('0' + seed % 10);
         seed /= 10;
@@ -326,7 +337,7 @@ int store_create(struct store *store, const struct store_queue *queue,
         return rc;
     }
     conn_arg(store->conn, has_delay ? "dk" : "k", (size_t)has_delay + (size_t)has_key);
-    arg_retention(store);
+    arg_instance_and_retention(store);
     int64_t now_ms = clock_wall_ns(store->clock) / NS_PER_MS;
     for (size_t i = 0; i < count; i++) {
         const struct store_create_item *item = &items[i];
@@ -407,12 +418,14 @@ int store_claim(struct store *store, const struct store_queue *queue,
 {
     PLANT_HERE(CLAIM)
     size_t wanted = 0;
+    bool waits = false;
     for (size_t i = 0; i < count && count <= STORE_TASKS_MAX; i++) {
         if (items[i].count == 0 || !lease_ms_valid(items[i].lease_ms) ||
             !name_fits(items[i].worker)) {
             return -EINVAL;
         }
         wanted += items[i].count;
+        waits |= items[i].waits;
     }
     if (wanted > STORE_TASKS_MAX) {
         return -EINVAL;
@@ -421,7 +434,7 @@ int store_claim(struct store *store, const struct store_queue *queue,
     if (rc != 0) {
         return rc;
     }
-    arg_policy(store);
+    arg_policy(store, waits);
     for (size_t i = 0; i < count; i++) {
         conn_arg_int(store->conn, items[i].count);
         conn_arg_int(store->conn, items[i].lease_ms);
@@ -597,7 +610,7 @@ int store_nack(struct store *store, const struct store_queue *queue,
         return rc;
     }
     arg_retention(store);
-    arg_policy(store);
+    arg_policy(store, false);
     for (size_t i = 0; i < count; i++) {
         int64_t delay_ms = items[i].delay_ms;
         if (delay_ms > store->backoff.max_ms) {
@@ -636,7 +649,7 @@ int store_abandon(struct store *store, const struct store_queue *queue,
     if (rc != 0) {
         return rc;
     }
-    arg_retention(store);
+    arg_instance_and_retention(store);
     for (size_t i = 0; i < count; i++) {
         arg_lease(store, &items[i].lease, 't', 'W');
     }
@@ -680,7 +693,7 @@ int store_sweep(struct store *store, const struct store_queue *queue, uint16_t l
     if (rc != 0) {
         return rc;
     }
-    arg_policy(store);
+    arg_policy(store, false);
     conn_arg_int(store->conn, limit);
     return store_end(store, SCRIPT_SWEEP, 1, true, on_sweep, (any_done)done, arg);
 }

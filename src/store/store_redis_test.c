@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/conn.h"
 #include "store/keys.h"
 #include "store/store.h"
 #include "store/store_fixture.h"
@@ -525,8 +526,8 @@ static void the_script_and_backoff_c_compute_the_same_delays(void **state)
             assert_true(claim_one(f, 60000, &token));
         }
         char text[80];
-        snprintf(text, sizeof text, "%d %lld %lld %u", (int)policy.kind, (long long)policy.base_ms,
-                 (long long)policy.max_ms, seed);
+        snprintf(text, sizeof text, "%d %lld %lld %u 0123456789abcdef", (int)policy.kind,
+                 (long long)policy.base_ms, (long long)policy.max_ms, seed);
         char ref[1 + TASK_MEMBER_BYTES] = "t";
         memcpy(ref + 1, token.bytes, TASK_MEMBER_BYTES);
         const char *argv[] = {
@@ -974,6 +975,242 @@ static void an_outbox_entry_is_made_in_the_script_that_ends_the_task_and_only_wh
     }
 }
 
+/* ---- who is told of work ---- */
+
+#define LISTENER "00000000000000aa"
+
+struct told {
+    size_t messages;
+    char last[120];
+};
+
+static void on_told(void *arg, const char *text, size_t bytes)
+{
+    struct told *told = arg;
+    told->messages++;
+    snprintf(told->last, sizeof told->last, "%.*s", (int)bytes, text);
+}
+
+static void on_pong(void *owner, struct conn_call *call, enum conn_status status,
+                    const struct conn_reply *reply, const struct err *err)
+{
+    (void)owner;
+    (void)call;
+    (void)reply;
+    (void)err;
+    assert_int_equal(status, CONN_OK);
+}
+
+/* What has been published comes before the answer to a PING that is sent now. */
+static void listen_until_now(struct conn *conn)
+{
+    conn_begin(conn, 1);
+    conn_arg(conn, "PING", 4);
+    struct conn_call call = {.done = on_pong};
+    assert_int_equal(conn_end(conn, &call), 0);
+    assert_int_equal(conn_wait(conn, INT64_MAX), 0);
+}
+
+static void wait_for_work(struct fixture *f, struct store *store)
+{
+    struct store_claim_item item = {
+        .count = 1, .lease_ms = 1000, .worker = bytes_of("w"), .waits = true};
+    struct claims claims;
+    assert_int_equal(claim_call(f, store, &item, 1, &claims), STORE_OK);
+    assert_int_equal(claims.count, 0);
+}
+
+enum way { BY_CREATE, BY_ABANDON, BY_NACK, BY_PROMOTE, BY_EXPIRY, BY_CLAIM, BY_REPLAY, WAYS };
+
+/* Make one task ready through store in one of all ways; the task was prepared before. */
+static struct task_member prepare(struct fixture *f, enum way way)
+{
+    struct task_member token = {0};
+    struct store_create_item item = {.max_attempts = 1, .body = bytes_of("x")};
+    struct store_create_verdict made[2];
+    switch (way) {
+    case BY_PROMOTE:
+    case BY_CLAIM:
+        item.delay_ms = 1000;
+        assert_int_equal(create_call(f, f->store, &item, 1, made), STORE_OK);
+        if (way == BY_CLAIM) {
+            assert_int_equal(create_call(f, f->store, &item, 1, made), STORE_OK);
+        }
+        break;
+    case BY_ABANDON:
+    case BY_NACK:
+    case BY_EXPIRY:
+    case BY_REPLAY:
+        create_one(f, 0, "x");
+        assert_true(claim_one(f, 1000, &token));
+        if (way == BY_REPLAY) {
+            struct task_id id = task_member_id(&token);
+            for (int i = 1; state_of_task(f, &id) != TASK_DEAD; i++) {
+                nack_one(f, &token, 1);
+                fixture_set_time(f, T0_US + i * 1000000);
+                claim_one(f, 1000, &token);
+            }
+        }
+        break;
+    case BY_CREATE:
+    case WAYS:
+        break;
+    }
+    return token;
+}
+
+static void on_replayed(void *arg, const struct store_call_result *call, uint32_t taken,
+                        uint64_t left)
+{
+    (void)left;
+    assert_int_equal(call->status, STORE_OK);
+    *(uint32_t *)arg = taken;
+}
+
+static void make_ready(struct fixture *f, struct store *store, enum way way,
+                       const struct task_member *token)
+{
+    struct store_return_verdict v;
+    struct store_sweep_result swept;
+    struct store_create_item item = {.max_attempts = 1, .body = bytes_of("x")};
+    struct store_create_verdict made;
+    struct store_abandon_item abandon = {by_token(token)};
+    struct store_nack_item nack = {.lease = by_token(token)};
+    struct store_claim_item one = {.count = 1, .lease_ms = 1000, .worker = bytes_of("w")};
+    struct claims claims;
+    uint32_t taken = 0;
+    switch (way) {
+    case BY_CREATE:
+        assert_int_equal(create_call(f, store, &item, 1, &made), STORE_OK);
+        break;
+    case BY_ABANDON:
+        assert_int_equal(abandon_call(f, store, &abandon, 1, &v), STORE_OK);
+        break;
+    case BY_NACK:
+        assert_int_equal(nack_call(f, store, &nack, 1, &v), STORE_OK);
+        assert_int_equal(v.delay_ms, 0);
+        break;
+    case BY_PROMOTE:
+    case BY_EXPIRY:
+        fixture_set_time(f, T0_US + 1000000);
+        assert_int_equal(sweep_call(f, store, 10, &swept), STORE_OK);
+        assert_int_equal(swept.promoted + swept.reaped, 1);
+        break;
+    case BY_CLAIM: /* it promotes two, and takes one */
+        fixture_set_time(f, T0_US + 1000000);
+        assert_int_equal(claim_call(f, store, &one, 1, &claims), STORE_OK);
+        assert_int_equal(claims.count, 1);
+        claims_free(&claims);
+        break;
+    case BY_REPLAY:
+        assert_int_equal(
+            store_dead_replay(store, &f->queue, NULL, 0, INT64_MAX / 2, on_replayed, &taken), 0);
+        assert_int_equal(store_wait(store, INT64_MAX), 0);
+        assert_int_equal(taken, 1);
+        break;
+    case WAYS:
+        break;
+    }
+}
+
+static void whatever_makes_a_task_ready_tells_those_who_wait_elsewhere(void **state)
+{
+    struct fixture *f = *state;
+    struct store_options options = f->options;
+    options.backoff = (struct backoff_policy){.kind = BACKOFF_FIXED, .base_ms = 0, .max_ms = 1000};
+    store_close(f->store);
+    options.instance = "00000000000000bb";
+    f->store = fixture_open_patched(f, &options, NULL);
+    options.instance = LISTENER;
+    struct store *waiting = fixture_open_patched(f, &options, NULL);
+    struct told told = {0};
+    struct conn_options listen = {.url = f->url,
+                                  .clock = clock_system(),
+                                  .connect_timeout_ns = 5 * NS_PER_SEC,
+                                  .command_timeout_ns = 5 * NS_PER_SEC,
+                                  .channel = KEYS_CHANNEL LISTENER,
+                                  .on_message = on_told,
+                                  .message_arg = &told};
+    struct err err;
+    struct conn *conn = conn_open(&listen, &err);
+    assert_non_null(conn);
+    for (int round = 0; round < 3; round++) {
+        for (enum way way = BY_CREATE; way < WAYS; way++) {
+            fixture_set_time(f, T0_US);
+            fixture_new_queue(f);
+            char tag[KEYS_BYTES_MAX];
+            char command[160];
+            char expected[120];
+            keys_tag(f->queue.tenant, f->queue.number, 0, tag);
+            snprintf(command, sizeof command, "ZCARD %s:w", tag);
+            snprintf(expected, sizeof expected, "%s 1", tag);
+            struct task_member token = prepare(f, way);
+            size_t before = told.messages;
+            if (round != 2) { /* nobody waits, then: nobody is told */
+                wait_for_work(f, waiting);
+                wait_for_work(f, waiting);
+                assert_int_equal(redis_number(f, command), 1);
+            }
+            /* Its own work it tells itself: but for what a claim finds besides. */
+            bool own = round == 1;
+            make_ready(f, own ? waiting : f->store, way, &token);
+            listen_until_now(conn);
+            size_t expected_messages = round == 0 || (own && way == BY_CLAIM);
+            if (told.messages != before + expected_messages) {
+                fail_msg("round %d, way %d: %zu messages", round, (int)way, told.messages - before);
+            }
+            assert_int_equal(redis_number(f, command), round == 1 && way != BY_CLAIM);
+            if (expected_messages == 1) {
+                assert_string_equal(told.last, expected);
+            }
+            assert_accounts(f);
+        }
+    }
+    /* Who has not looked for long is dead: taken out, and told nothing. */
+    fixture_set_time(f, T0_US);
+    fixture_new_queue(f);
+    wait_for_work(f, waiting);
+    size_t before = told.messages;
+    fixture_set_time(f, T0_US + INT64_C(60) * 1000000);
+    struct task_member none = {0};
+    make_ready(f, f->store, BY_CREATE, &none);
+    listen_until_now(conn);
+    assert_int_equal(told.messages, before);
+    char command[160];
+    char tag[KEYS_BYTES_MAX];
+    keys_tag(f->queue.tenant, f->queue.number, 0, tag);
+    snprintf(command, sizeof command, "EXISTS %s:w", tag);
+    assert_int_equal(redis_number(f, command), 0);
+    conn_close(conn);
+    store_close(waiting);
+}
+
+static void a_tag_is_read_back_and_nothing_else_is_taken_for_one(void **state)
+{
+    (void)state;
+    char tenant[KEYS_TENANT_BYTES_MAX + 1];
+    uint16_t number = 0;
+    uint8_t shard = 0;
+    char tag[KEYS_BYTES_MAX];
+    size_t bytes = keys_tag("a-1", 65535, 255, tag);
+    assert_int_equal(keys_tag_parse(tag, bytes, tenant, &number, &shard), bytes);
+    assert_string_equal(tenant, "a-1");
+    assert_int_equal(number, 65535);
+    assert_int_equal(shard, 255);
+    for (size_t i = 0; i < bytes; i++) {
+        assert_int_equal(keys_tag_parse(tag, i, tenant, &number, &shard), 0);
+    }
+    static const char *const bad[] = {
+        "",          "{",         "{/0/0}",     "{a/0/0}",  "{aa/65536/0}", "{aa/0/256}",
+        "{aa/00/0}", "{aa/0/-1}", "{aa//0}",    "{aa/0/}",  "aa/0/0}",      "{Aa/0/0}",
+        "{aa/0/0",   "{aa/0 /0}", "{aa/0/0/0}", "{a}/0/0}", "{aa/100000/0}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (keys_tag_parse(bad[i], strlen(bad[i]), tenant, &number, &shard) != 0) {
+            fail_msg("%s", bad[i]);
+        }
+    }
+}
+
 /* ---- stats, open ---- */
 
 static void stats_tell_how_long_the_oldest_ready_task_waits(void **state)
@@ -1068,6 +1305,8 @@ int main(void)
         REAL(an_outbox_entry_is_made_in_the_script_that_ends_the_task_and_only_when_wanted),
         STILL(stats_tell_how_long_the_oldest_ready_task_waits),
         REAL(another_format_is_refused_by_its_name),
+        STILL(whatever_makes_a_task_ready_tells_those_who_wait_elsewhere),
+        REAL(a_tag_is_read_back_and_nothing_else_is_taken_for_one),
         REAL(what_is_not_ours_in_redis_is_an_error_and_not_a_crash),
     };
     return cmocka_run_group_tests(tests, group_start, group_stop);

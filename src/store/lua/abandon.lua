@@ -1,13 +1,14 @@
 -- Give leased tasks back at once and take their delivery back: as if they had not been claimed, but
 -- at the end of their priority.
 -- KEYS[1] tag
--- ARGV[1] retention_ms, then per lease: reference (see resolve.lua)
+-- ARGV[1] instance[16] retention_ms, then per lease: reference (see resolve.lua)
 -- reply   now (13 digits) and one letter per lease
 -- keeps   only a lease that is held at this moment returns, once, with a generation more and a
 --         delivery less
 local K, call, argv = KEYS[1], redis.call, ARGV
 --@include time.lua
-local leased, retention = K .. ':l', argv[1]
+--@include wake.lua
+local leased, retention = K .. ':l', string.sub(argv[1], 17)
 local first, step, once = 2, 1, true
 --@include resolve.lua
 local held, ready, current = {}, {}, {}
@@ -30,5 +31,6 @@ if held[1] then
   call('ZREM', leased, unpack(held))
   call('ZADD', K .. ':r', unpack(ready))
   call('HSET', K .. ':c', unpack(current))
+  wake(sub(argv[1], 1, 16), #held)
 end
 return now .. table.concat(v)

@@ -1,6 +1,7 @@
 -- Take ready tasks under a lease, after taking back what has expired and promoting what is due.
 -- KEYS[1] tag
--- ARGV[1] backoff policy, "kind base_ms max_ms seed"
+-- ARGV[1] backoff policy, "kind base_ms max_ms seed instance"; in front of the instance "w" where
+--         some claimer waits, so that it is told of later work when there is too little now
 --         then per claimer, in the order in which they are served: count, lease_ms, worker
 -- reply   {now, member, body, member, body, ...}: dealt to the claimers in order, each its count
 -- keeps   a task that left ready is in leased, under one member that no other claim has had, with
@@ -8,17 +9,18 @@
 local K, call, argv = KEYS[1], redis.call, ARGV
 local sub, num, format = string.sub, tonumber, string.format
 --@include time.lua
-local leased = K .. ':l'
+local leased, moved = K .. ':l', 0
 if call('ZCOUNT', leased, '-inf', now) > 0 then
   --@include give_back.lua
   local expired = call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, 256)
   call('ZREM', leased, unpack(expired))
   call('HINCRBY', K .. ':n', 'reaped', #expired)
-  give_back(expired, {}, nil, argv[1])
+  local _
+  _, _, moved = give_back(expired, {}, nil, argv[1])
 end
 if call('ZCOUNT', K .. ':d', '-inf', now) > 0 then
   --@include promote.lua
-  promote(256)
+  moved = moved + promote(256)
 end
 
 local want = argv[2]
@@ -27,6 +29,15 @@ if argv[5] then
 end
 local got = call('ZPOPMIN', K .. ':r', want)
 local n = #got / 2
+if moved > n then
+  -- More than this call takes has become ready, and only this call knows.
+  --@include wake.lua
+  wake('', moved - n)
+end
+if n < tonumber(want) and string.byte(argv[1], -17) == 119 then
+  call('ZADD', K .. ':w', now + 35000, sub(argv[1], -16))
+  call('PEXPIRE', K .. ':w', 70000)
+end
 if n == 0 then return { now } end
 local ids, leases, current, reply = {}, {}, {}, { now }
 local at, left = 2, num(argv[2])

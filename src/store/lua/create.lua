@@ -1,6 +1,6 @@
 -- Create tasks.
 -- KEYS[1] tag
--- ARGV[1] columns that follow member and body: "", "d", "k" or "dk"   ARGV[2] retention_ms
+-- ARGV[1] columns that follow member and body: "", "d", "k" or "dk"   ARGV[2] instance[16] retention_ms
 --         then per task: member, body (its first byte: "o" wants an outbox entry, "-" does not),
 --         d: delay_ms, or -(Unix ms to run at), or 0;  k: idempotency key, or ""
 -- reply   one letter per task: R ready, D delayed, E exists under this key; then the id of each E
@@ -9,6 +9,7 @@
 local K, call, argv = KEYS[1], redis.call, ARGV
 local sub, byte = string.sub, string.byte
 --@include time.lua
+--@include wake.lua
 local columns, n = argv[1], #argv
 local has_delay, has_key = columns == 'd' or columns == 'dk', columns == 'k' or columns == 'dk'
 local step = 2 + (has_delay and 1 or 0) + (has_key and 1 or 0)
@@ -16,7 +17,7 @@ local letters, found, taken = '', '', nil
 
 if has_key then
   -- Which keys name a task already, in this call or in one of the two living buckets?
-  local retention = tonumber(argv[2])
+  local retention = tonumber(sub(argv[2], 17))
   local bucket = math.floor(now / retention)
   local place, keys, at = K .. ':i:' .. bucket, {}, {}
   for i = 3, n, step do
@@ -90,7 +91,10 @@ end
 if created > 0 then
   call('HSET', K .. ':b', unpack(bodies))
   call('HSET', K .. ':c', unpack(current))
-  if ready[1] then call('ZADD', K .. ':r', unpack(ready)) end
+  if ready[1] then
+    call('ZADD', K .. ':r', unpack(ready))
+    wake(sub(argv[2], 1, 16), #ready / 2)
+  end
   if delayed[1] then call('ZADD', K .. ':d', unpack(delayed)) end
   call('HINCRBY', K .. ':n', 'created', created)
 end

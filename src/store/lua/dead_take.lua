@@ -1,6 +1,6 @@
 -- Replay dead letters (ready again, as if never delivered) or purge them.
 -- KEYS[1] tag
--- ARGV[1] "r" replay or "p" purge   ARGV[2] only who died by then, Unix ms   ARGV[3] at most so many
+-- ARGV[1] "r" replay or "p" purge, then instance[16]   ARGV[2] only who died by then, Unix ms   ARGV[3] at most so many
 --         then ids: only these; none: the longest dead
 -- reply   {taken, dead in all after that}
 -- keeps   a task that leaves dead is in ready with a new generation and no attempts, or gone with
@@ -8,6 +8,7 @@
 local K, call, argv = KEYS[1], redis.call, ARGV
 local sub = string.sub
 --@include time.lua
+--@include wake.lua
 local members = {}
 if argv[4] then
   local ids, seen = { unpack(argv, 4) }, {}
@@ -37,8 +38,9 @@ if n > 0 then
     current[2 * i] = 'r' .. tail .. now
   end
   call('ZREM', K .. ':x', unpack(members))
-  if argv[1] == 'r' then
+  if sub(argv[1], 1, 1) == 'r' then
     call('ZADD', K .. ':r', unpack(ready))
+    wake(sub(argv[1], 2), n)
     call('HSET', K .. ':c', unpack(current))
     call('HINCRBY', K .. ':n', 'replayed', n)
   else

@@ -1,12 +1,12 @@
 -- Included where leased tasks return (claim, sweep, nack). Defines
---   give_back(members, delays, reasons, policy) -> delay_ms per task (-1: dead), number of dead
+--   give_back(members, delays, reasons, policy) -> delay_ms per task (-1: dead), number of dead, of ready
 -- The caller has taken the members out of leased. Each goes to the dead letters when its attempts
 -- are spent, else to delayed or, without a delay, to ready; its generation grows. A delay <= 0 or
--- none is computed from policy, "kind base_ms max_ms seed", as sched/backoff.c does it.
+-- none is computed from policy, "kind base_ms max_ms seed instance", as sched/backoff.c does it.
 -- In scope: K, call, now, us.
 local function give_back(members, delays, reasons, policy)
   local sub, num, format, floor = string.sub, tonumber, string.format, math.floor
-  local kind, base, max, seed = string.match(policy, '^(%d) (%d+) (%d+) (%d+)$')
+  local kind, base, max, seed = string.match(policy, '^(%d) (%d+) (%d+) (%d+) ')
   base, max, seed = num(base), num(max), num(seed)
   local ready, delayed, dead, current, out = {}, {}, {}, {}, {}
   for i = 1, #members do
@@ -74,5 +74,5 @@ local function give_back(members, delays, reasons, policy)
     end
     if due[1] then call('ZADD', K .. ':o', unpack(due)) end
   end
-  return out, #dead / 2
+  return out, #dead / 2, #ready / 2
 end
