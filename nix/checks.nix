@@ -7,7 +7,7 @@ let
     inherit src;
     nativeBuildInputs = [ pkgs.meson pkgs.ninja pkgs.pkg-config pkgs.python3 ];
     buildInputs = [
-      pkgs.hiredis pkgs.cjson pkgs.zlib pkgs.libev pkgs.http-parser pkgs.openssl pkgs.curl pkgs.cmocka pkgs.valgrind
+      pkgs.hiredis pkgs.cjson pkgs.zlib pkgs.libev pkgs.llhttp pkgs.openssl pkgs.curl pkgs.cmocka pkgs.valgrind
     ];
     nativeCheckInputs = tools;
     inherit hardeningDisable;
@@ -51,7 +51,7 @@ in
     mkdir empty
     program=${lib.getExe ours.codeq-bench}
     export HOME=$PWD TMPDIR=$PWD
-    PATH=$PWD/empty $program run --quick --out $out
+    PATH=$PWD/empty $program run scheduler-create-claim-complete --quick --out $out
     PATH=$PWD/empty $program verify --results $out
   '';
 

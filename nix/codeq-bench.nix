@@ -1,5 +1,5 @@
 # The laboratory. It links nothing of the scheduler: it runs codeq-drive and codeqd.
-{ lib, stdenv, fetchFromGitHub, meson, ninja, pkg-config, python3, cjson, zlib, libev, http-parser, openssl, valgrind, src, version }:
+{ lib, stdenv, fetchFromGitHub, meson, ninja, pkg-config, python3, cjson, zlib, libev, llhttp, openssl, valgrind, src, version }:
 let
   # The report's charts; the repository holds the built files.
   uplot = fetchFromGitHub {
@@ -13,7 +13,7 @@ stdenv.mkDerivation {
   pname = "codeq-bench";
   inherit version src;
   nativeBuildInputs = [ meson ninja pkg-config python3 ];
-  buildInputs = [ cjson zlib libev http-parser openssl valgrind ];
+  buildInputs = [ cjson zlib libev llhttp openssl valgrind ];
   mesonBuildType = "debugoptimized";
   mesonFlags = [ "-Dscheduler=false" "-Debpf=false" "-Dtests=false" "-Duplot=${uplot}/dist" ];
   meta = {

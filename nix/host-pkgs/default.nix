@@ -19,7 +19,7 @@ let
       "bash" "sh" "env" "gcc" "cc" "ar" "ld" "as" "strip" "make" "sed" "grep" "awk" "find" "xargs" "tar" "gzip"
       "diff" "cmp" "cat" "cp" "mv" "rm" "ln" "ls" "mkdir" "rmdir" "mktemp" "chmod" "touch" "install" "sort" "uniq" "head"
       "tail" "cut" "tr" "wc" "date" "uname" "readlink" "dirname" "basename" "sleep" "seq" "tee" "true" "false" "expr"
-      "test" "echo" "printf" "id" "nproc" "sha256sum" "stat" "ps" "timeout" "taskset"
+      "test" "echo" "printf" "paste" "id" "nproc" "sha256sum" "stat" "ps" "timeout" "taskset"
     ];
   };
 
@@ -63,11 +63,12 @@ let
         '';
         passAsFile = [ "text" ];
         meta.mainProgram = name;
+        nativeBuildInputs = [ self.shellcheck ]; # nixpkgs refuses what shellcheck does not like, too
       } ''
       mkdir -p $out/bin
       cp $textPath $out/bin/$name
       chmod +x $out/bin/$name
-      bash -n $out/bin/$name
+      shellcheck $out/bin/$name
     '';
 
   self = {
@@ -107,7 +108,17 @@ let
     openssl = host { pname = "openssl"; pc = [ "libcrypto" "libssl" "openssl" ]; apt = "libssl-dev"; };
     curl = host { pname = "curl"; bin = [ "curl" ]; pc = [ "libcurl" ]; apt = "curl libcurl4-openssl-dev"; };
     libev = host { pname = "libev"; header = [ "ev.h" ]; apt = "libev-dev"; };
-    http-parser = host { pname = "http-parser"; header = [ "http_parser.h" ]; apt = "libhttp-parser-dev"; };
+    # nixpkgs has the library; Debian 12 has its C source, in the package of the Node.js module.
+    llhttp = runCommand "llhttp" { } ''
+      from=/usr/share/llhttp headers=/usr/share/include/llhttp
+      [ -e $from/llhttp.c ] || { echo "host-pkgs: no llhttp.c on this machine; install it with: apt-get install node-llhttp" >&2; exit 1; }
+      mkdir -p $out/lib/pkgconfig
+      for part in api http llhttp; do gcc -O2 -fPIC -c -I$headers $from/$part.c; done
+      ar rcsD $out/lib/libllhttp.a *.o
+      version=$(sed -n 's/^#define LLHTTP_VERSION_[A-Z]* //p' $headers/llhttp.h | paste -sd .)
+      printf '%s\n' "Name: libllhttp" "Description: HTTP/1 parser" "Version: $version" \
+        "Cflags: -I$headers" "Libs: -L$out/lib -lllhttp" > $out/lib/pkgconfig/libllhttp.pc
+    '';
     redis = host { pname = "redis"; bin = [ "redis-server" "redis-cli" ]; apt = "redis-server"; };
     valkey = host { pname = "valkey"; bin = [ "valkey-server" "valkey-cli" ]; apt = "valkey (Debian 13)"; };
     valgrind = host { pname = "valgrind"; bin = [ "valgrind" "callgrind_annotate" "ms_print" ]; pc = [ "valgrind" ]; };

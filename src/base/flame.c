@@ -439,7 +439,8 @@ static void put_graph(struct buf *out, const struct graph *g, const struct flame
     buf_printf(out,
                "<foreignObject x=\"%d\" y=\"6\" width=\"210\" height=\"26\"><input "
                "xmlns=\"http://www.w3.org/1999/xhtml\" class=\"fg-search\" type=\"search\" "
-               "placeholder=\"search\" aria-label=\"search frames\" style=\"width:200px;font:12px monospace\"/>"
+               "placeholder=\"search\" aria-label=\"search frames\" style=\"width:200px;font:12px "
+               "monospace\"/>"
                "</foreignObject>\n",
                WIDTH - MARGIN - 210);
     int64_t hidden = 0;
