@@ -3,6 +3,7 @@
 
 extern const char page_css[];
 extern const char page_js[];
+extern const char page_flame_js[];
 extern const char page_uplot_js[]; /* "" when this build has no uPlot */
 extern const char page_uplot_css[];
 extern const char page_uplot_licence[];

@@ -8,6 +8,8 @@
 #include "base/err.h"
 #include "base/json.h"
 
+#define REPORT_SCENARIOS_MAX 64
+
 struct report_side {
     const char *dir; /* results/<commit>/<env8> */
     const char *subject; /* first line of the commit's message; "" when not known */

@@ -30,6 +30,15 @@ const drawn = (page) => page.waitForFunction(() =>
   [...document.querySelectorAll("[data-chart]")]
     .every((box) => box.clientWidth === 0 || box.dataset.drawn === "yes"));
 
+/* Unfold the part of that heading. */
+async function openPart(page, heading) {
+  await page.click("summary >> text=" + heading);
+  await drawn(page);
+}
+
+/* The first frame of that name as it is drawn. */
+const frame = async (page, name) => (await page.$(".fr >> text=/^" + name + "$/")).boundingBox();
+
 async function widths(page) {
   return page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
 }
@@ -40,6 +49,119 @@ test("the verdict and its cause stand on the first screen", async ({ browser, pa
   assert.match(await verdict.innerText(), /better: -967 instructions\/op in conn_arg_space/);
   const box = await verdict.boundingBox();
   assert.ok(box.y + box.height < 900, "below the first screen");
+});
+
+test("what was compared, where, and each metric's effect with its interval lead", async ({ browser, pair }) => {
+  const page = await open(browser, pair);
+  const head = await page.innerText("header");
+  assert.match(head, /A, before\s+eed34041f95b service: fuzz tokens/);
+  assert.match(head, /B, after\s+dbfb9455a517 store: write lengths/);
+  assert.match(head, /2 cores, Linux .*Redis 7\.0\.15.*environment 6f5739c7/);
+  assert.match(head, /timed runs quiet/);
+  const rows = await page.$$eval("main > .scroll tbody tr", (all) => all.map((r) => r.innerText));
+  assert.match(rows[0], /instructions\/op\s+11.044\.8\s+10.400\.8\s+-5\.83 %\s+better\s+3 repeats, exact/);
+  const bar = await page.$("main > .scroll tbody tr svg");
+  assert.match(await bar.getAttribute("aria-label"), /^-5\.83 %, from -5\.83 to -5\.83$/);
+  const dot = await bar.$eval(".dot", (e) => +e.getAttribute("cx"));
+  assert.ok(dot > 4 && dot < 40, "the dot of -5.83 % stands at " + dot + " of 120");
+  assert.ok((await (await page.$("main > .scroll tbody tr")).boundingBox()).y < 500);
+});
+
+test("a chart tells the values under the pointer, and zooms", async ({ browser, pair }) => {
+  const page = await open(browser, pair);
+  await openPart(page, "Latency");
+  const plot = await page.$("[data-chart] .u-over");
+  await plot.scrollIntoViewIfNeeded();
+  const over = await plot.boundingBox();
+  await page.mouse.move(over.x + over.width / 2, over.y + over.height / 2);
+  const legend = await page.innerText("[data-chart] .u-legend");
+  assert.match(legend, /percentile\s*:?\s*p9\d/);
+  assert.match(legend, /create A, n = 419762\s*:?\s*\d+(\.\d+)? µs/);
+  const range = () => page.$eval("[data-chart]", (box) => box.plot.scales.x.max - box.plot.scales.x.min);
+  const before = await range();
+  await page.mouse.move(over.x + over.width * 0.4, over.y + 50);
+  await page.mouse.down();
+  await page.mouse.move(over.x + over.width * 0.7, over.y + 50, { steps: 4 });
+  await page.mouse.up();
+  assert.ok(await range() < before / 2, "dragging did not zoom");
+});
+
+test("a click in the flame graph zooms and shows the function's source lines", async ({ browser, pair }) => {
+  const page = await open(browser, pair);
+  await openPart(page, "Where the instructions go");
+  const whole = await frame(page, "store_claim");
+  await page.click(".fr >> text=/^store_claim$/");
+  const zoomed = await frame(page, "store_claim");
+  assert.ok(zoomed.width > 2 * whole.width, whole.width + " -> " + zoomed.width);
+  assert.strictEqual(await page.$(".fr >> text=/^store_complete$/"), null);
+  assert.match(await page.innerText(".flame-status"), /^store_claim: .* → .* instructions per operation/);
+  await page.click(".flame-bar button");
+  await page.click(".functions button >> text=/^conn_arg_space$/");
+  const lines = await page.innerText(".lines");
+  assert.match(lines, /conn_arg_space: instructions per operation of each line, A → B/);
+  assert.match(lines, /src\/store\/conn\.c/);
+  assert.match(lines, /put_header\(/);
+  assert.match(lines, /-\d+/);
+});
+
+test("the flame graph is searched and walked by keyboard", async ({ browser, pair }) => {
+  const page = await open(browser, pair);
+  await openPart(page, "Where the instructions go");
+  await page.fill(".flame-bar input", "conn_arg");
+  assert.match(await page.innerText(".flame-status"), /^\d+ frames hold “conn_arg”: \d+\.\d\d % of the width/);
+  assert.ok(await page.$$eval(".fr.hit", (all) => all.length) >= 3);
+  await page.fill(".flame-bar input", "");
+  assert.strictEqual(await page.$$eval(".fr.hit", (all) => all.length), 0);
+  await page.focus(".frames");
+  for (let i = 0; i < 3; i++) { await page.keyboard.press("ArrowUp"); }
+  assert.match(await page.innerText(".flame-status"), /^call_claim: /);
+  await page.keyboard.press("ArrowRight");
+  assert.match(await page.innerText(".flame-status"), /^call_complete: /);
+  const before = await frame(page, "call_complete");
+  await page.keyboard.press("Enter");
+  assert.ok((await frame(page, "call_complete")).width > 2 * before.width);
+  await page.keyboard.press("Escape");
+  assert.ok(Math.abs((await frame(page, "call_complete")).width - before.width) < 1);
+  await page.keyboard.press("ArrowDown");
+  assert.match(await page.innerText(".flame-status"), /^all: 11,045 → 10,401 instructions per operation/);
+});
+
+test("folded parts open by keyboard", async ({ browser, pair }) => {
+  const page = await open(browser, pair);
+  await page.focus("summary >> text=Latency");
+  await page.keyboard.press("Enter");
+  await drawn(page);
+  assert.ok(await page.isVisible("[data-chart] canvas"));
+});
+
+test("paper is white whatever the theme, and has the verdict and the charts that are open",
+  async ({ browser, pair }) => {
+    const page = await open(browser, pair, { colorScheme: "dark" });
+    await openPart(page, "Latency");
+    await page.emulateMedia({ media: "print" });
+    await page.evaluate(() => window.dispatchEvent(new Event("beforeprint")));
+    assert.strictEqual(await page.$eval("body", (b) => getComputedStyle(b).backgroundColor), "rgb(255, 255, 255)");
+    const ink = await page.$eval("[data-chart]", (box) => box.plot.axes[0].stroke());
+    assert.strictEqual(ink, "#1b1f24");
+    const pdf = await page.pdf({ format: "A4" });
+    assert.strictEqual(pdf.subarray(0, 5).toString(), "%PDF-");
+    assert.ok(pdf.length > 20000, "a file of " + pdf.length + " bytes");
+    await page.evaluate(() => window.dispatchEvent(new Event("afterprint")));
+    await page.emulateMedia({ media: "screen" });
+    assert.strictEqual(await page.$eval("body", (b) => getComputedStyle(b).backgroundColor), "rgb(13, 17, 23)");
+  });
+
+test("what one operation costs is drawn and told", async ({ browser, pair }) => {
+  const page = await open(browser, pair);
+  await openPart(page, "What one operation costs");
+  const text = await page.innerText("details[open]");
+  assert.match(text, /3 round trips, 3 commands sent, 532\.52 B sent, 160 B received/);
+  assert.match(text, /Instructions of the client, by module: 11.044\.8 → 10.400\.8/);
+  assert.match(text, /store 7.661\.8 → 7.017\.8/);
+  assert.match(text, /System calls of the client: 9 → 9/);
+  const widths = await page.$$eval("details[open] .cost:nth-of-type(2) .stack", (all) =>
+    all.map((e) => [...e.children].reduce((sum, c) => sum + c.getBoundingClientRect().width, 0)));
+  assert.ok(widths.length === 2 && widths[1] < widths[0] * 0.96, "bars of " + widths);
 });
 
 test("nothing is asked of the network and nothing complains", async ({ browser, pair, single }) => {

@@ -153,8 +153,9 @@ static void figures_and_tables_stand_in_the_markup_itself(void **state)
     char *page = print(&input);
     assert_non_null(strstr(page, "45\xe2\x80\xaf"
                                  "063.5")); /* with its thousands apart */
-    assert_non_null(strstr(page, "instructions an op"));
-    assert_non_null(strstr(page, "<td>5000</td>")); /* samples of the latency table */
+    assert_non_null(strstr(page, "instructions/op"));
+    assert_non_null(strstr(page, "<td>5\xe2\x80\xaf"
+                                 "000</td>")); /* samples of the latency table */
     assert_non_null(strstr(page, "data-chart=\"0\""));
     free(page);
 }
@@ -171,7 +172,7 @@ static void the_verdict_leads_a_comparison(void **state)
     assert_non_null(verdict);
     assert_true(verdict < strstr(page, "<main>"));
     assert_non_null(strstr(verdict, "claim makes 1 more round trip &lt;/script"));
-    assert_non_null(strstr(page, "+0.000 %"));
+    assert_non_null(strstr(page, "<td>0</td>")); /* the effect */
     assert_int_equal(count_of(page, IMG), 0);
     free(page);
     json_free(comparison);

@@ -1,0 +1,340 @@
+#include "report/where.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/stacks.h"
+#include "profile_table.h"
+#include "report/figure.h"
+#include "report/html.h"
+#include "report/lines.h"
+
+#define TOP_ROWS 20
+#define FOLDED_BYTES_MAX (4u << 20)
+#define STACKS_SHOWN_MAX 3000 /* the smallest are left out */
+
+/* ---- stacks as the page draws them ---- */
+
+static struct stacks *read_callgrind(const char *dir)
+{
+    struct profile_table table;
+    if (profile_table_read(&table, PROFILE_TABLE_FOLDED, dir, NULL) != 0) {
+        return NULL;
+    }
+    struct stacks *stacks = stacks_new();
+    struct buf folded = BUF_INIT;
+    for (size_t i = 0; i < table.count; i++) {
+        if (table.rows[i].value[0] > 0) {
+            buf_printf(&folded, "%s %" PRId64 "\n", table.rows[i].text[0], table.rows[i].value[0]);
+        }
+    }
+    if (folded.bytes > 0) {
+        stacks_parse_folded(stacks, folded.data, folded.bytes, NULL);
+    }
+    buf_fini(&folded);
+    profile_table_fini(&table);
+    return stacks;
+}
+
+/* Folded text; lines that begin with '#' are left out. */
+static struct stacks *read_folded(const char *dir, const char *name)
+{
+    char path[1200];
+    char *text = NULL;
+    size_t bytes = 0;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (profile_read_file(path, FOLDED_BYTES_MAX, &text, &bytes, NULL) != 0) {
+        return NULL;
+    }
+    struct stacks *stacks = stacks_new();
+    struct buf folded = BUF_INIT;
+    for (const char *line = text; line < text + bytes;) {
+        size_t n = strcspn(line, "\n");
+        if (line[0] != '#' && n > 0) {
+            buf_append(&folded, line, n);
+            buf_puts(&folded, "\n");
+        }
+        line += n + 1;
+    }
+    int code =
+        folded.bytes > 0 ? stacks_parse_folded(stacks, folded.data, folded.bytes, NULL) : -ENODATA;
+    buf_fini(&folded);
+    free(text);
+    if (code != 0) {
+        stacks_free(stacks);
+        return NULL;
+    }
+    return stacks;
+}
+
+static int64_t value_floor(struct stacks *stacks)
+{
+    size_t count = stacks_count(stacks);
+    int64_t floor_value = 0;
+    for (size_t above = count; above > STACKS_SHOWN_MAX;) {
+        floor_value = floor_value * 2 + 1;
+        above = 0;
+        for (size_t i = 0; i < count; i++) {
+            above += stacks_at(stacks, i).value > floor_value;
+        }
+    }
+    return floor_value;
+}
+
+/* [frames shared with the stack before, the others' names..., value] for each, in order. */
+static struct json *stacks_json(struct report_data *data, struct stacks *stacks)
+{
+    struct json *list = json_new_array();
+    const struct stack none = {.depth = 0};
+    struct stack last = none;
+    if (stacks == NULL) {
+        return list;
+    }
+    stacks_sort(stacks);
+    int64_t floor_value = value_floor(stacks);
+    for (size_t i = 0; i < stacks_count(stacks); i++) {
+        struct stack stack = stacks_at(stacks, i);
+        if (stack.value <= floor_value) {
+            continue;
+        }
+        size_t shared = 0;
+        while (shared < stack.depth && shared < last.depth &&
+               stack.frames[shared] == last.frames[shared]) {
+            shared++;
+        }
+        struct json *one = json_new_array();
+        json_append(one, json_new_number((double)shared));
+        for (size_t f = shared; f < stack.depth; f++) {
+            json_append(one, json_new_number(
+                                 report_data_string(data, stacks_name(stacks, stack.frames[f]))));
+        }
+        json_append(one, json_new_number((double)stack.value));
+        json_append(list, one);
+        last = stack;
+    }
+    return list;
+}
+
+struct flame {
+    const char *title;
+    const char *unit;
+    const char *note;
+    double ops[2]; /* values are shown divided by these */
+    struct stacks *stacks[2]; /* [1] NULL: one set */
+    struct json *take_lines; /* NULL: none */
+};
+
+static void print_flame(struct buf *out, struct report_data *data, const struct flame *flame)
+{
+    struct json *one = json_new_object();
+    json_add_string(one, "title", flame->title);
+    json_add_string(one, "unit", flame->unit);
+    json_add_bool(one, "two", flame->stacks[1] != NULL);
+    json_add_number(one, "opsA", flame->ops[0]);
+    json_add_number(one, "opsB", flame->ops[1]);
+    json_put(one, "a", stacks_json(data, flame->stacks[0]));
+    json_put(one, "b", stacks_json(data, flame->stacks[1]));
+    json_put(one, "lines", flame->take_lines != NULL ? flame->take_lines : json_new_object());
+    json_append(data->flames, one);
+    html_raw(out, "<h3>");
+    html_text(out, flame->title);
+    html_raw(out, "</h3>\n<p class=\"dim\">");
+    html_text(out, flame->note);
+    html_raw(out,
+             "</p>\n<div class=\"flame\" data-flame=\"%zu\"><noscript><p class=\"dim\">The "
+             "graph is drawn by a script; the table says the same.</p></noscript></div>\n",
+             json_count(data->flames) - 1);
+}
+
+/* ---- callgrind ---- */
+
+static int by_self(const void *a, const void *b)
+{
+    int64_t x = (*(const struct profile_row *const *)a)->value[FUNCTION_SELF];
+    int64_t y = (*(const struct profile_row *const *)b)->value[FUNCTION_SELF];
+    return (x < y) - (x > y);
+}
+
+static const struct profile_row **sorted_rows(const struct profile_table *table)
+{
+    const struct profile_row **rows = malloc((table->count + 1) * sizeof *rows);
+    if (rows == NULL) {
+        abort();
+    }
+    for (size_t i = 0; i < table->count; i++) {
+        rows[i] = &table->rows[i];
+    }
+    qsort(rows, table->count, sizeof *rows, by_self);
+    return rows;
+}
+
+static void print_function(struct buf *out, const struct profile_row *row, double ops, double total,
+                           const struct profile_table *before)
+{
+    double self = (double)row->value[FUNCTION_SELF] / ops;
+    char text[FIGURE_BYTES];
+    html_raw(out, "<tr><th scope=\"row\" class=\"code\" data-function>");
+    html_text(out, row->text[FUNCTION_NAME]);
+    html_raw(out, "</th><td>%s</td><td>%.1f %%</td>", figure_text(self, text),
+             total > 0 ? self / total * 100 : 0);
+    html_raw(out, "<td>%s</td>", figure_text((double)row->value[FUNCTION_INCLUSIVE] / ops, text));
+    html_raw(out, "<td>%s</td>", figure_text((double)row->value[FUNCTION_CALLS] / ops, text));
+    if (before != NULL) {
+        const char *const key[] = {row->text[0], row->text[1], row->text[2]};
+        const struct profile_row *old = profile_table_find(before, key);
+        double was = old != NULL && before->ops > 0
+                         ? (double)old->value[FUNCTION_SELF] / (double)before->ops
+                         : 0;
+        double change = round((self - was) * 100) / 100;
+        html_raw(out, "<td class=\"%s\">%s%s</td>",
+                 change > 0   ? "worse"
+                 : change < 0 ? "better"
+                              : "dim",
+                 change > 0 ? "+" : "", figure_text(change, text));
+    }
+    html_raw(out, "<td class=\"text code\">");
+    const char *file = row->text[FUNCTION_FILE];
+    bool known = file != NULL && file[0] != '\0' && strcmp(file, "???") != 0;
+    html_text(out, known ? file : row->text[FUNCTION_OBJECT]);
+    html_raw(out, "</td></tr>\n");
+}
+
+/* Those of A that B no longer has, after B's costliest. */
+static void print_gone(struct buf *out, const struct profile_table *after,
+                       const struct profile_table *before)
+{
+    for (size_t i = 0; i < before->count; i++) {
+        const struct profile_row *row = &before->rows[i];
+        const char *const key[] = {row->text[0], row->text[1], row->text[2]};
+        double self = before->ops > 0 ? (double)row->value[FUNCTION_SELF] / (double)before->ops : 0;
+        if (self < 0.01 || profile_table_find(after, key) != NULL) {
+            continue;
+        }
+        char text[FIGURE_BYTES];
+        html_raw(out, "<tr><th scope=\"row\" class=\"code\" data-function>");
+        html_text(out, row->text[FUNCTION_NAME]);
+        html_raw(out,
+                 "</th><td>gone</td><td></td><td></td><td></td>"
+                 "<td class=\"better\">-%s</td><td class=\"text code\">",
+                 figure_text(self, text));
+        html_text(out, row->text[FUNCTION_FILE]);
+        html_raw(out, "</td></tr>\n");
+    }
+}
+
+static void print_functions(struct buf *out, const struct profile_table *table,
+                            const struct profile_table *before, size_t flame)
+{
+    double ops = table->ops > 0 ? (double)table->ops : 1;
+    double total = (double)profile_table_sum(table, FUNCTION_SELF) / ops;
+    const struct profile_row **rows = sorted_rows(table);
+    html_raw(out,
+             "<div class=\"scroll functions\" data-lines=\"%zu\" tabindex=\"0\" role=\"region\" "
+             "aria-label=\"functions\"><table><caption>The %d costliest functions by their own "
+             "instructions per operation%s</caption><thead><tr><th scope=\"col\" class=\"text\">"
+             "function</th><th scope=\"col\">self</th><th scope=\"col\">share</th>"
+             "<th scope=\"col\">inclusive</th><th scope=\"col\">calls</th>%s"
+             "<th scope=\"col\" class=\"text\">file</th></tr></thead><tbody>\n",
+             flame, TOP_ROWS, before != NULL ? ", of B, with the change from A" : "",
+             before != NULL ? "<th scope=\"col\">change</th>" : "");
+    for (size_t i = 0; i < table->count && i < TOP_ROWS; i++) {
+        print_function(out, rows[i], ops, total, before);
+    }
+    if (before != NULL) {
+        print_gone(out, table, before);
+    }
+    html_raw(out, "</tbody></table></div>\n");
+    free(rows);
+}
+
+static void print_callgrind(struct buf *out, struct report_data *data, const struct section_side *a,
+                            const struct section_side *b)
+{
+    struct profile_table table[2];
+    bool has[2] = {profile_table_read(&table[0], PROFILE_TABLE_FUNCTIONS, a->dir, NULL) == 0,
+                   b != NULL &&
+                       profile_table_read(&table[1], PROFILE_TABLE_FUNCTIONS, b->dir, NULL) == 0};
+    bool both = has[0] && has[1];
+    const struct section_side *shown = has[1] ? b : a;
+    if (!has[0] && !has[1]) {
+        return;
+    }
+    html_raw(out, "<details><summary>Where the instructions go</summary>\n");
+    const struct profile_table *first = &table[both || has[0] ? 0 : 1];
+    struct flame flame = {
+        .title = both ? "Instructions, from A to B" : "Instructions",
+        .unit = "instructions per operation",
+        .note = both ? "Callgrind's inclusive costs: a frame is as wide as the mean of A and B "
+                       "spent in it and in all it called. Red has grown, blue has shrunk, by the "
+                       "frame's own instructions."
+                     : "Callgrind's inclusive costs: a frame is as wide as what was spent in it "
+                       "and in all it called, counted and not sampled.",
+    };
+    flame.stacks[0] = read_callgrind(both ? a->dir : shown->dir);
+    flame.stacks[1] = both ? read_callgrind(b->dir) : NULL;
+    flame.ops[0] = first->ops > 0 ? (double)first->ops : 1;
+    flame.ops[1] = both && table[1].ops > 0 ? (double)table[1].ops : 1;
+    flame.take_lines = both ? lines_of(data, a, b) : lines_of(data, shown, NULL);
+    print_flame(out, data, &flame);
+    print_functions(out, &table[has[1] ? 1 : 0], both ? &table[0] : NULL,
+                    json_count(data->flames) - 1);
+    html_raw(out,
+             "<p class=\"dim\">User-space instructions of the client process below its "
+             "measured region; the kernel, Redis and waiting are not in them.</p></details>\n");
+    stacks_free(flame.stacks[0]);
+    stacks_free(flame.stacks[1]);
+    for (int s = 0; s < 2; s++) {
+        if (has[s]) {
+            profile_table_fini(&table[s]);
+        }
+    }
+}
+
+/* ---- live stacks ---- */
+
+static void print_live(struct buf *out, struct report_data *data, const struct section_side *a,
+                       const struct section_side *b)
+{
+    static const struct {
+        const char *file;
+        const char *title;
+        const char *unit;
+        const char *note;
+    } kinds[] = {
+        {"oncpu.folded", "On the CPU", "samples",
+         "Sampled while the load ran: a frame is as wide as the share of samples it was in."},
+        {"offcpu.folded", "Off the CPU", "ns waited",
+         "Waiting, by the stack that waited: a frame is as wide as the time spent asleep below "
+         "it."},
+    };
+    bool begun = false;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct stacks *of_a = read_folded(a->dir, kinds[k].file);
+        struct stacks *of_b = b != NULL ? read_folded(b->dir, kinds[k].file) : NULL;
+        struct stacks *first = of_a != NULL ? of_a : of_b;
+        if (first != NULL) {
+            html_raw(out, begun ? "" : "<details><summary>Live stacks</summary>\n");
+            begun = true;
+            struct flame flame = {.title = kinds[k].title,
+                                  .unit = kinds[k].unit,
+                                  .note = kinds[k].note,
+                                  .ops = {1, 1},
+                                  .stacks = {first, of_a != NULL ? of_b : NULL}};
+            print_flame(out, data, &flame);
+        }
+        stacks_free(of_a);
+        stacks_free(of_b);
+    }
+    html_raw(out, begun ? "</details>\n" : "");
+}
+
+void where_print(struct buf *out, struct report_data *data, const struct section_side *a,
+                 const struct section_side *b)
+{
+    print_callgrind(out, data, a, b);
+    print_live(out, data, a, b);
+}

@@ -1,0 +1,10 @@
+/* Where instructions and time go: flame graphs, functions, their source lines. Inside the report
+ * only. */
+#pragma once
+
+#include "base/buf.h"
+#include "report/data.h"
+#include "report/section.h"
+
+void where_print(struct buf *out, struct report_data *data, const struct section_side *a,
+                 const struct section_side *b);
