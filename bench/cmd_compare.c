@@ -12,6 +12,7 @@
 #include "compare_fresh.h"
 #include "compare_print.h"
 #include "programs.h"
+#include "revision.h"
 #include "set.h"
 #include "verify.h"
 
@@ -33,6 +34,9 @@ static const char help[] =
     "  --budget TIME    be done after about so long (10m, 90s), and say what was left out; the\n"
     "                   counts of the first scenario are taken in any case (default: no limit)\n"
     "  --seed N         of the order within pairs (default: 1)\n"
+    "  --toolchain T    where Nix builds: now, both with this program's nixpkgs (default), or "
+    "own,\n"
+    "                   each with the one that its flake.lock names\n"
     "  --even-same      measure two revisions that build the same program: A against A\n"
     "  --results DIR    where result sets are (default: results)\n\n"
     "what it says\n"
@@ -456,13 +460,21 @@ static bool fail_on_is_known(const char *list)
 static int parse(int argc, char **argv, struct compare_options *out)
 {
     static const struct option options[] = {
-        {"fresh", no_argument, NULL, 'F'},          {"committed", no_argument, NULL, 'C'},
-        {"scenario", required_argument, NULL, 's'}, {"counts-only", no_argument, NULL, 'c'},
-        {"budget", required_argument, NULL, 't'},   {"seed", required_argument, NULL, 'S'},
-        {"even-same", no_argument, NULL, 'e'},      {"results", required_argument, NULL, 'r'},
-        {"fail-on", required_argument, NULL, 'f'},  {"budgets", required_argument, NULL, 'b'},
-        {"markdown", no_argument, NULL, 'm'},       {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},           {0},
+        {"fresh", no_argument, NULL, 'F'},
+        {"committed", no_argument, NULL, 'C'},
+        {"scenario", required_argument, NULL, 's'},
+        {"counts-only", no_argument, NULL, 'c'},
+        {"budget", required_argument, NULL, 't'},
+        {"seed", required_argument, NULL, 'S'},
+        {"even-same", no_argument, NULL, 'e'},
+        {"results", required_argument, NULL, 'r'},
+        {"toolchain", required_argument, NULL, 'T'},
+        {"fail-on", required_argument, NULL, 'f'},
+        {"budgets", required_argument, NULL, 'b'},
+        {"markdown", no_argument, NULL, 'm'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     struct err err = {""};
     int code = 0;
@@ -496,6 +508,10 @@ static int parse(int argc, char **argv, struct compare_options *out)
             break;
         case 'e':
             out->even_same = true;
+            break;
+        case 'T':
+            code = revision_toolchain(optarg, &err);
+            code = code != 0 ? err_prefix(&err, code, "--toolchain") : 0;
             break;
         case 'r':
             out->results_dir = optarg;

@@ -470,6 +470,11 @@ static int write_set(const struct plan *plan, struct json *const *lines, size_t 
 {
     struct result_commit commit;
     result_commit_read(".", &commit);
+    if (o->codeqd != NULL) {
+        snprintf(commit.program, sizeof commit.program, "%s", o->codeqd);
+    } else if (o->target == NULL) {
+        programs_codeqd(commit.program, sizeof commit.program);
+    }
     struct env env;
     env_collect(&env, "", NULL);
     env_set(&env, "program", codeqd_version);

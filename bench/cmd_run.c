@@ -451,6 +451,7 @@ static int run(const struct run_options *options, struct err *err)
     } else {
         snprintf(set_dir, sizeof set_dir, "%.700s/results/%s/%s", commit.root, folder, env8);
     }
+    snprintf(commit.program, sizeof commit.program, "%s", drive);
     code = write_env(&env, set_dir, err);
     if (code == 0) {
         code = measure_all(&session, &plan, options, &env, &commit, set_dir, err);

@@ -12,6 +12,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "digest.h"
+#include "provenance.h"
 
 #define FILES_MAX 10000
 #define GIT_TIMEOUT_NS (30 * NS_PER_SEC)
@@ -367,26 +368,6 @@ void result_list_free(struct result_list *list)
     *list = (struct result_list){0};
 }
 
-/* What Nix says the measured program is; nothing on a host's own build. Source: nix/default.nix. */
-static void add_provenance(struct json *manifest)
-{
-    static const char *const variables[][2] = {
-        {"store_path", "CODEQ_LAB_STORE_PATH"}, {"nar_hash", "CODEQ_LAB_NAR_HASH"},
-        {"derivation", "CODEQ_LAB_DERIVATION"}, {"nixpkgs_rev", "CODEQ_LAB_NIXPKGS_REV"},
-        {"built_from", "CODEQ_LAB_REV"},
-    };
-    if (getenv(variables[0][1]) == NULL) {
-        return;
-    }
-    struct json *nix = json_add_object(manifest, "nix");
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
-        const char *value = getenv(variables[i][1]);
-        if (value != NULL && value[0] != '\0') {
-            json_add_string(nix, variables[i][0], value);
-        }
-    }
-}
-
 int result_write_manifest(const char *set_dir, const struct result_commit *commit, const char *env8,
                           struct err *err)
 {
@@ -406,7 +387,7 @@ int result_write_manifest(const char *set_dir, const struct result_commit *commi
     char now[CLOCK_RFC3339_BYTES];
     clock_format_rfc3339(clock_wall_ns(clock_system()), now);
     json_add_string(root, "created", now);
-    add_provenance(root);
+    provenance_add(root, commit->program, commit->root, commit->commit);
     struct json *scenarios = json_add_array(root, "scenarios");
     struct json *files = json_add_object(root, "files");
     for (size_t i = 0; i < list.count && code == 0; i++) {

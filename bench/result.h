@@ -16,13 +16,15 @@
 #define RESULT_FILE_BYTES_MAX (64 * 1024 * 1024)
 #define RESULT_RUNS_MAX 10000 /* lines of one runs.ndjson */
 
-/* What git says of a folder. Hashes are "none" outside a checkout. */
+/* What was measured: what git says of a folder, and the program. Hashes are "none" outside a
+ * checkout. */
 struct result_commit {
     char root[RESULT_PATH_MAX]; /* top of the checkout, or the folder itself */
     char commit[80];
     char tree[80];
     char parent[80];
     bool dirty; /* files other than results/ differ from the commit */
+    char program[RESULT_PATH_MAX]; /* for the provenance; "" when not known */
 };
 void result_commit_read(const char *dir, struct result_commit *out);
 

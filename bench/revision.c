@@ -348,6 +348,24 @@ static int build_by_nix(const char *nix, const char *repo, const struct revision
     return write_mark(dir, mark, err);
 }
 
+int revision_toolchain(const char *word, struct err *err)
+{
+    if (strcmp(word, "now") == 0) {
+        return 0;
+    }
+    if (strcmp(word, "own") != 0) {
+        return err_set(err, -EINVAL, "'%s': no such toolchain: give now or own", word);
+    }
+    if (getenv("CODEQ_LAB_NIX") == NULL) {
+        return err_set(err, -ENOTSUP,
+                       "own: nothing is built through Nix here, so both are built with this "
+                       "machine's compiler: run it as nix run .#compare");
+    }
+    /* Kept where whoever reads it looks: the builds, the name of their cache and the provenance. */
+    setenv("CODEQ_LAB_NIX_FLAGS", "", 1);
+    return 0;
+}
+
 int revision_build(const char *repo, struct revision *revision, const char *program,
                    revision_progress_fn *progress, void *progress_arg, struct err *err)
 {

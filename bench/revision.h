@@ -35,6 +35,11 @@ typedef void revision_progress_fn(void *arg, const char *line);
 int revision_build(const char *repo, struct revision *revision, const char *program,
                    revision_progress_fn *progress, void *progress_arg, struct err *err);
 
+/* Where Nix builds: "now" holds the toolchain still at this program's own nixpkgs (the default),
+ * "own" takes the one that each revision's flake.lock names. To be called before revision_build.
+ * -EINVAL for another word, -ENOTSUP for "own" where nothing is built through Nix. */
+int revision_toolchain(const char *word, struct err *err);
+
 /* The path of a program of a built revision. */
 void revision_program(const struct revision *revision, const char *program,
                       char out[REVISION_PATH_BYTES]);

@@ -230,9 +230,22 @@ static void under_nix_a_commit_is_built_from_its_own_flake(void **state)
     snprintf(flake, sizeof flake, "\ngit+file://%s?rev=%s#codeqd.unwrapped\n", repo, one.commit);
     assert_non_null(strstr(text, flake));
     assert_non_null(strstr(text, "\n--override-input\nnixpkgs\npath:/somewhere\n"));
+    /* With its own toolchain, it is another program of the same revision. */
+    struct err err;
+    assert_int_equal(revision_toolchain("later", &err), -EINVAL);
+    assert_int_equal(revision_toolchain("own", &err), 0);
+    struct revision own = built("one");
+    assert_string_not_equal(own.build_dir, one.build_dir);
+    file = fopen(asked, "re");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    assert_non_null(strstr(text, flake));
+    assert_null(strstr(text, "--override-input"));
     /* What was built without Nix is another folder. */
     unsetenv("CODEQ_LAB_NIX");
     unsetenv("CODEQ_LAB_NIX_FLAGS");
+    assert_int_equal(revision_toolchain("own", &err), -ENOTSUP);
     struct revision host = built("one");
     assert_int_equal(exit_code_of(&host), 1);
 }
