@@ -303,6 +303,21 @@ static int count_all(struct work *work, struct err *err)
     return code;
 }
 
+/* Like with like: what was seen is noise, and is remembered as such. */
+static int keep_noise(const char *path, const struct compare_timed *timed, struct err *err)
+{
+    const char *ids[PAIRS_METRICS_MAX];
+    double effects[PAIRS_METRICS_MAX];
+    if (timed->unsteady) {
+        return 0;
+    }
+    for (size_t i = 0; i < timed->metric_count; i++) {
+        ids[i] = timed->metrics[i].id;
+        effects[i] = timed->metrics[i].judged.effect;
+    }
+    return noise_floor_add(path, ids, effects, timed->metric_count, timed->screen_pairs, err);
+}
+
 static int time_all(struct work *work, struct err *err)
 {
     struct compare_fresh *out = work->out;
@@ -312,7 +327,12 @@ static int time_all(struct work *work, struct err *err)
         if (timed == NULL) {
             abort();
         }
+        char path[RESULT_PATH_MAX];
+        struct noise_floor floor;
+        noise_floor_path(out->env8, work->scenarios[i], path, sizeof path);
+        noise_floor_read(path, &floor);
         const struct compare_timed_options options = {.dir = out->dir,
+                                                      .floor = &floor,
                                                       .seed = work->options->seed,
                                                       .deadline_ns = work->deadline_ns,
                                                       .progress = &work->progress};
@@ -324,6 +344,9 @@ static int time_all(struct work *work, struct err *err)
             leave_out(out, what, out->scenarios[i]);
         }
         out->timed[i] = timed;
+        if (code == 0 && out->same_program) {
+            code = keep_noise(path, timed, err);
+        }
     }
     return code;
 }

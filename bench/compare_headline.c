@@ -186,6 +186,9 @@ static bool put_timed(struct buf *out, const struct comparison *comparison, enum
 
 bool comparison_unsettled(const struct compare_timed *timed)
 {
+    if (timed != NULL && timed->unsteady) {
+        return true;
+    }
     for (size_t k = 0; timed != NULL && k < timed->metric_count; k++) {
         if (timed->metrics[k].flagged && timed->metrics[k].judged.verdict == VERDICT_INCONCLUSIVE) {
             return true;
@@ -203,6 +206,14 @@ static void put_unsettled(struct buf *out, const struct comparison *comparison)
 {
     for (size_t i = 0; i < comparison->count; i++) {
         const struct compare_timed *timed = comparison->timed[i];
+        if (timed != NULL && timed->unsteady) {
+            size_t pairs = timed->screen_pairs + timed->confirm_pairs + timed->unsteady_pairs;
+            buf_printf(out,
+                       "in %zu of %zu pairs a run never settled: times cannot be judged on this "
+                       "machine now",
+                       timed->unsteady_pairs, pairs);
+            return;
+        }
         for (size_t k = 0; timed != NULL && k < timed->metric_count; k++) {
             const struct compare_timed_metric *m = &timed->metrics[k];
             if (!m->flagged || m->judged.verdict != VERDICT_INCONCLUSIVE) {

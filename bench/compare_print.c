@@ -121,6 +121,8 @@ static void timed_words(const struct compare_timed_metric *m, char *out, size_t 
     if (v->verdict != VERDICT_INCONCLUSIVE) {
         snprintf(out, bytes, "%s%s", verdict_name(v->verdict),
                  v->reason == VERDICT_MODES ? " (a mode's share changed)" : "");
+    } else if (v->reason == VERDICT_UNSTEADY || v->reason == VERDICT_FEW_SAMPLES) {
+        snprintf(out, bytes, "inconclusive (%s)", verdict_reason_name(v->reason));
     } else if (!m->flagged) {
         snprintf(out, bytes, "inconclusive (no change seen)");
     } else if (!m->confirmed) {
@@ -139,6 +141,36 @@ static const char *tail_words(const struct compare_timed_tail *t)
            : !t->flagged                        ? "inconclusive (no change seen)"
            : t->confirmed                       ? "inconclusive (not beyond chance)"
                                                 : "inconclusive (not confirmed)";
+}
+
+/* What a reader has to know of the runs before he believes the table: a line each. */
+static void put_notes(struct buf *out, const struct compare_timed *timed, const char *indent)
+{
+    if (timed->unsteady_pairs > 0) {
+        buf_printf(out, "%s%zu pair%s dropped and repeated: a run never settled%s\n", indent,
+                   timed->unsteady_pairs, timed->unsteady_pairs == 1 ? " was" : "s were",
+                   timed->unsteady ? "; that is too many to say anything of times" : "");
+    }
+    for (size_t i = 0; i < timed->metric_count; i++) {
+        const struct compare_timed_metric *m = &timed->metrics[i];
+        if (m->judged.modes) {
+            buf_printf(out,
+                       "%s%s: runs fall into two groups; in the upper one are %.0f %% of A's and "
+                       "%.0f %% of B's (p = %.2g)\n",
+                       indent, m->id, 100 * m->judged.share_high_a, 100 * m->judged.share_high_b,
+                       m->judged.share_p);
+        }
+    }
+    for (size_t i = 0; i < timed->metric_count; i++) {
+        const struct compare_timed_metric *m = &timed->metrics[i];
+        if (m->effect_min > VERDICT_EFFECT_MIN) {
+            buf_printf(out,
+                       "%s%s: below %.1f %% is the same here: so much like differed from like (%zu "
+                       "comparison%s)\n",
+                       indent, m->id, 100 * m->effect_min, timed->floor_comparisons,
+                       timed->floor_comparisons == 1 ? "" : "s");
+        }
+    }
 }
 
 static void text_timed(struct buf *out, const struct compare_timed *timed,
@@ -163,6 +195,7 @@ static void text_timed(struct buf *out, const struct compare_timed *timed,
                    seen_text(m->effect_seen, seen), colour, words,
                    colour[0] != '\0' ? colours->off : "");
     }
+    put_notes(out, timed, "    ");
     for (size_t i = 0; i < timed->tail_count; i++) {
         const struct compare_timed_tail *t = &timed->tails[i];
         buf_printf(out,
@@ -346,6 +379,12 @@ static void md_scenario(struct buf *out, const struct compare_scenario *s,
                        interval_text(m->judged.low, m->judged.high, interval), m->judged.pairs,
                        seen_text(m->effect_seen, seen), words);
         }
+        struct buf notes = BUF_INIT;
+        put_notes(&notes, timed, "- ");
+        if (notes.bytes > 0) {
+            buf_printf(out, "\n%s", notes.data);
+        }
+        buf_fini(&notes);
         for (size_t i = 0; i < timed->tail_count; i++) {
             const struct compare_timed_tail *t = &timed->tails[i];
             buf_printf(out, "%s%s requests above %.3f ms: %.2f times as many [%.2f, %.2f]: %s\n",
@@ -477,7 +516,14 @@ static void json_timed(struct json *list, const struct compare_timed_metric *m)
     add_finite(object, "p", m->judged.p);
     json_add_int(object, "pairs", (int64_t)m->judged.pairs);
     json_add_int(object, "pairs_more", (int64_t)m->judged.pairs_more);
+    add_finite(object, "effect_min", m->effect_min);
     add_finite(object, "effect_seen", m->effect_seen);
+    if (m->judged.modes) {
+        struct json *modes = json_add_object(object, "modes");
+        json_add_number(modes, "share_high_a", m->judged.share_high_a);
+        json_add_number(modes, "share_high_b", m->judged.share_high_b);
+        json_add_number(modes, "p", m->judged.share_p);
+    }
     json_append(list, object);
 }
 
@@ -532,6 +578,11 @@ static struct json *json_scenario(const struct compare_scenario *s,
         json_timed(metrics, &timed->metrics[k]);
     }
     if (timed != NULL) {
+        json_add_int(object, "screen_pairs", (int64_t)timed->screen_pairs);
+        json_add_int(object, "confirm_pairs", (int64_t)timed->confirm_pairs);
+        json_add_int(object, "unsteady_pairs", (int64_t)timed->unsteady_pairs);
+        json_add_bool(object, "unsteady", timed->unsteady);
+        json_add_int(object, "floor_comparisons", (int64_t)timed->floor_comparisons);
         struct json *tails = json_add_array(object, "tails");
         for (size_t k = 0; k < timed->tail_count; k++) {
             json_tail(tails, &timed->tails[k]);

@@ -140,6 +140,58 @@ static void worse_times_count_only_when_confirmed(void **state)
            "worse: claim.latency_ns_p50 is +5.0 % [+3.0, +7.0] in cycle-1, from 48 pairs");
 }
 
+static void what_is_wrong_with_the_runs_stands_beside_the_table(void **state)
+{
+    (void)state;
+    struct comparison *c = made();
+    static struct compare_timed timed = {
+        .screen_pairs = 10, .metric_count = 1, .unsteady_pairs = 2, .floor_comparisons = 4};
+    struct compare_timed_metric *m = &timed.metrics[0];
+    strcpy(m->id, "claim.latency_ns_p50");
+    m->effect_min = 0.07;
+    m->judged = (struct verdict_timed){.verdict = VERDICT_SAME,
+                                       .effect = 1,
+                                       .low = 0.99,
+                                       .high = 1.01,
+                                       .pairs = 10,
+                                       .modes = true,
+                                       .share_high_a = 0.5,
+                                       .share_high_b = 0.3,
+                                       .share_p = 0.65};
+    c->timed[0] = &timed;
+    add(c, "cycle.allocs_per_op", 1, 1, NULL);
+    static const char *const notes[] = {
+        "2 pairs were dropped and repeated: a run never settled\n",
+        "claim.latency_ns_p50: runs fall into two groups; in the upper one are 50 % of A's and 30 "
+        "% "
+        "of B's (p = 0.65)\n",
+        "claim.latency_ns_p50: below 7.0 % is the same here: so much like differed from like (4 "
+        "comparisons)\n",
+    };
+    struct buf texts[2] = {BUF_INIT, BUF_INIT};
+    comparison_text(c, false, &texts[0]);
+    comparison_markdown(c, &texts[1]);
+    for (int t = 0; t < 2; t++) {
+        for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
+            if (strstr(texts[t].data, notes[i]) == NULL) {
+                fail_msg("no '%s' in:\n%s", notes[i], texts[t].data);
+            }
+        }
+        buf_fini(&texts[t]);
+    }
+    char *text = comparison_json(c, 0);
+    assert_non_null(strstr(text, "\"share_high_b\": 0.3"));
+    assert_non_null(strstr(text, "\"effect_min\": 0.07"));
+    assert_non_null(strstr(text, "\"unsteady_pairs\": 2"));
+    free(text);
+    timed.unsteady = true;
+    m->judged.verdict = VERDICT_INCONCLUSIVE;
+    m->judged.reason = VERDICT_UNSTEADY;
+    expect(c, VERDICT_INCONCLUSIVE,
+           "inconclusive: in 2 of 12 pairs a run never settled: times cannot be judged on this "
+           "machine now");
+}
+
 static void markdown_lets_no_name_write_markup(void **state)
 {
     (void)state;
@@ -186,6 +238,7 @@ int main(void)
         cmocka_unit_test(share_above_the_whole_is_not_called_a_share),
         cmocka_unit_test(equal_programs_and_refusals_are_said),
         cmocka_unit_test(worse_times_count_only_when_confirmed),
+        cmocka_unit_test(what_is_wrong_with_the_runs_stands_beside_the_table),
         cmocka_unit_test(markdown_lets_no_name_write_markup),
         cmocka_unit_test(json_holds_what_the_report_reads),
     };

@@ -8,10 +8,19 @@
 
 #include "base/clock.h"
 #include "result.h"
+#include "steady.h"
 
 #define TAIL_SCREEN_P 0.2 /* as the screen's 80 % interval */
 
-static struct verdict_pairs input_of(const struct pairs *pairs, size_t m)
+/* So many of all pairs never settled that the rest is not to be trusted. */
+static bool too_unsteady(const struct pairs *pairs)
+{
+    return (double)pairs->unsteady >
+           VERDICT_UNSTEADY_RATIO_MAX * (double)(pairs->count + pairs->unsteady);
+}
+
+static struct verdict_pairs input_of(const struct pairs *pairs, size_t m,
+                                     const struct noise_floor *floor)
 {
     const struct pairs_metric *metric = &pairs->metrics[m];
     const struct metric *row = metric_find(metric->id);
@@ -19,9 +28,10 @@ static struct verdict_pairs input_of(const struct pairs *pairs, size_t m)
         .a = metric->a,
         .b = metric->b,
         .pairs = pairs->count,
+        .unsteady = pairs->unsteady,
         .few_samples = metric->few_samples,
         .higher_better = row != NULL && row->better == METRIC_HIGHER,
-        .effect_min = VERDICT_EFFECT_MIN,
+        .effect_min = fmax(VERDICT_EFFECT_MIN, noise_floor_of(floor, metric->id)),
     };
 }
 
@@ -33,8 +43,11 @@ static bool tail_flagged(const struct pairs_tail *tail)
 bool compare_timed_flagged(const struct pairs *screen, struct err *err)
 {
     struct pairs_tail tails[PAIRS_CALLS_MAX];
+    if (too_unsteady(screen)) {
+        return false; /* fresh pairs would be no better */
+    }
     for (size_t m = 0; m < screen->metric_count; m++) {
-        struct verdict_pairs input = input_of(screen, m);
+        struct verdict_pairs input = input_of(screen, m, NULL);
         if (verdict_flagged(&input)) {
             return true;
         }
@@ -58,7 +71,8 @@ static void keep_to_hint(struct verdict_timed *judged)
 }
 
 static int judge_metrics(struct compare_timed *out, const struct pairs *screen,
-                         const struct pairs *confirm, uint64_t seed, struct err *err)
+                         const struct pairs *confirm, const struct noise_floor *floor,
+                         uint64_t seed, struct err *err)
 {
     struct verdict_timed family[PAIRS_METRICS_MAX];
     size_t of_family[PAIRS_METRICS_MAX];
@@ -66,11 +80,12 @@ static int judge_metrics(struct compare_timed *out, const struct pairs *screen,
     out->metric_count = screen->metric_count;
     for (size_t m = 0; m < screen->metric_count; m++) {
         struct compare_timed_metric *metric = &out->metrics[m];
-        struct verdict_pairs screened = input_of(screen, m);
-        metric->flagged = verdict_flagged(&screened);
+        struct verdict_pairs screened = input_of(screen, m, floor);
+        metric->flagged = !too_unsteady(screen) && verdict_flagged(&screened);
         metric->confirmed = metric->flagged && confirm != NULL && confirm->count > 0;
         const struct pairs *judged = metric->confirmed ? confirm : screen;
-        struct verdict_pairs input = input_of(judged, m);
+        struct verdict_pairs input = input_of(judged, m, floor);
+        metric->effect_min = input.effect_min;
         snprintf(metric->id, sizeof metric->id, "%s", judged->metrics[m].id);
         int code = verdict_timed(&input, &metric->judged, err);
         code = code != 0 ? code : verdict_effect_seen(&input, seed, &metric->effect_seen, err);
@@ -110,7 +125,7 @@ static int judge_tails(struct compare_timed *out, const struct pairs *screen,
     out->tail_count = (size_t)count;
     for (int i = 0; i < count; i++) {
         struct compare_timed_tail *tail = &out->tails[i];
-        tail->flagged = tail_flagged(&screened[i]);
+        tail->flagged = !too_unsteady(screen) && tail_flagged(&screened[i]);
         tail->confirmed = tail->flagged && both;
         const struct pairs_tail *from = tail->confirmed ? &confirmed[i] : &screened[i];
         snprintf(tail->call, sizeof tail->call, "%s", from->call);
@@ -118,22 +133,27 @@ static int judge_tails(struct compare_timed *out, const struct pairs *screen,
         tail->samples = from->samples_a;
         tail->ratio = from->ratio;
         tail->p = from->p;
-        tail->verdict = tail->confirmed ? from->verdict : VERDICT_INCONCLUSIVE;
+        tail->verdict =
+            tail->confirmed && !too_unsteady(confirm) ? from->verdict : VERDICT_INCONCLUSIVE;
     }
     return 0;
 }
 
 int compare_timed_judge(struct compare_timed *out, const struct pairs *screen,
-                        const struct pairs *confirm, uint64_t seed, struct err *err)
+                        const struct pairs *confirm, const struct noise_floor *floor, uint64_t seed,
+                        struct err *err)
 {
     *out = (struct compare_timed){
         .screen_pairs = screen->count,
         .confirm_pairs = confirm != NULL ? confirm->count : 0,
+        .unsteady_pairs = screen->unsteady + (confirm != NULL ? confirm->unsteady : 0),
+        .unsteady = too_unsteady(screen) || (confirm != NULL && too_unsteady(confirm)),
+        .floor_comparisons = floor != NULL ? floor->comparisons : 0,
     };
     if (screen->count == 0) {
         return 0;
     }
-    int code = judge_metrics(out, screen, confirm, seed, err);
+    int code = judge_metrics(out, screen, confirm, floor, seed, err);
     return code != 0 ? code : judge_tails(out, screen, confirm, err);
 }
 
@@ -190,13 +210,18 @@ static int take_kept(struct stage *stage, struct err *err)
 static int run_pair(struct stage *stage, struct err *err)
 {
     struct json *lines[2] = {NULL, NULL};
-    int64_t number = (int64_t)stage->pairs->count;
-    bool a_first = verdict_a_first(stage->seed, stage->pairs->count);
+    size_t pair = stage->pairs->count + stage->pairs->unsteady;
+    int64_t number = (int64_t)pair;
+    bool a_first = verdict_a_first(stage->seed, pair);
     int64_t began_ns = now_ns();
     int code = 0;
     for (int turn = 0; turn < 2 && code == 0; turn++) {
         int side = (turn == 0) == a_first ? 0 : 1;
-        const struct run_order order = {RUN_TIMED, number, 1};
+        const struct run_order order = {.kind = RUN_TIMED,
+                                        .repeat = number,
+                                        .scale = 1,
+                                        .windows = STEADY_WINDOWS,
+                                        .padding_bytes = verdict_padding_bytes(stage->seed, pair)};
         code = run_process(stage->sides[side], stage->scenario, &order, &lines[side], err);
     }
     code = code != 0 ? code : pairs_add(stage->pairs, lines[0], lines[1], err);
@@ -231,7 +256,8 @@ static int run_stage(struct stage *stage, size_t wanted, size_t *out_left_out, s
 {
     int code = take_kept(stage, err);
     size_t planned = pairs_that_fit(stage, wanted);
-    while (code == 0 && stage->pairs->count < planned) {
+    while (code == 0 &&
+           verdict_pairs_left(planned, stage->pairs->count, stage->pairs->unsteady) > 0) {
         char what[160];
         snprintf(what, sizeof what, "%s: %s, pair %zu of %zu", stage->scenario->id, stage->name,
                  stage->pairs->count + 1, planned);
@@ -245,7 +271,10 @@ static int run_stage(struct stage *stage, size_t wanted, size_t *out_left_out, s
                    ? err_set(err, -EINTR, "interrupted")
                    : run_pair(stage, err);
     }
-    *out_left_out += wanted - (stage->pairs->count < wanted ? stage->pairs->count : wanted);
+    /* A stage that ended because too many pairs were unsteady is not short of time. */
+    if (verdict_pairs_left(planned, stage->pairs->count, stage->pairs->unsteady) >= 0) {
+        *out_left_out += wanted - (stage->pairs->count < wanted ? stage->pairs->count : wanted);
+    }
     return code;
 }
 
@@ -283,7 +312,9 @@ int compare_timed_run(struct compare_timed *out, struct session *a, struct sessi
             break;
         }
     }
-    code = code != 0 ? code : compare_timed_judge(out, pairs[0], pairs[1], options->seed, err);
+    code = code != 0
+               ? code
+               : compare_timed_judge(out, pairs[0], pairs[1], options->floor, options->seed, err);
     if (code == 0) {
         out->pairs_left_out = left_out;
     }

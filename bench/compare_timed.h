@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "noise_floor.h"
 #include "pairs.h"
 #include "progress.h"
 #include "run_process.h"
@@ -25,6 +26,7 @@ struct compare_timed_metric {
     bool flagged; /* by the screen */
     bool confirmed; /* judged by stage 2 */
     struct verdict_timed judged;
+    double effect_min; /* smaller ones are the same: 2 %, or this machine's noise floor */
     double effect_seen; /* the smallest change that would have shown; INFINITY: none */
 };
 
@@ -42,6 +44,9 @@ struct compare_timed_tail {
 struct compare_timed {
     size_t screen_pairs;
     size_t confirm_pairs;
+    size_t unsteady_pairs; /* of both stages: left out, since a run never settled */
+    bool unsteady; /* too many of them: nothing can be said */
+    size_t floor_comparisons; /* of like with like, that the noise floor rests on */
     size_t pairs_left_out; /* of those that the plan had */
     struct compare_timed_metric metrics[PAIRS_METRICS_MAX];
     size_t metric_count;
@@ -53,6 +58,7 @@ struct compare_timed_options {
     const char *dir; /* exists; keeps NAME-screen.ndjson and NAME-confirm.ndjson */
     uint64_t seed;
     int64_t deadline_ns; /* monotonic; INT64_MAX: none */
+    const struct noise_floor *floor; /* NULL: none known */
     struct progress *progress;
 };
 
@@ -66,7 +72,8 @@ int compare_timed_run(struct compare_timed *out, struct session *a, struct sessi
 
 /* Judge: screen alone (confirm NULL or without pairs), or both. For tests and compare_timed_run. */
 int compare_timed_judge(struct compare_timed *out, const struct pairs *screen,
-                        const struct pairs *confirm, uint64_t seed, struct err *err);
+                        const struct pairs *confirm, const struct noise_floor *floor, uint64_t seed,
+                        struct err *err);
 
 /* Whether the screen flags anything of these pairs. */
 bool compare_timed_flagged(const struct pairs *screen, struct err *err);

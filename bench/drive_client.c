@@ -55,11 +55,21 @@ int drive_client_start(struct drive_client *client, const struct drive_client_op
         snprintf(path, sizeof path, "PATH=%s", getenv("PATH"));
         envp[0] = path;
     }
+    size_t variables = 3;
+    char padding[16 + DRIVE_CLIENT_PADDING_MAX];
     if (options->preload != NULL) {
         snprintf(preload, sizeof preload, "LD_PRELOAD=%s", options->preload);
-        envp[3] = preload;
-        envp[4] = NULL;
+        envp[variables++] = preload;
     }
+    if (options->padding_bytes > 0) {
+        size_t bytes = options->padding_bytes < DRIVE_CLIENT_PADDING_MAX ? options->padding_bytes
+                                                                         : DRIVE_CLIENT_PADDING_MAX;
+        size_t name = (size_t)snprintf(padding, sizeof padding, "PADDING=");
+        memset(padding + name, 'x', bytes);
+        padding[name + bytes] = '\0';
+        envp[variables++] = padding;
+    }
+    envp[variables] = NULL;
     int in[2] = {-1, -1}, out[2] = {-1, -1}, log_fd = -1;
     char log_path[256];
     snprintf(log_path, sizeof log_path, "%s/drive.err", options->dir);
@@ -76,7 +86,7 @@ int drive_client_start(struct drive_client *client, const struct drive_client_op
         .stdout_fd = out[1],
         .stderr_fd = log_fd,
         .cpu = options->cpu,
-        .no_aslr = true,
+        .no_aslr = !options->aslr,
         .own_group = true,
     };
     client->traced = options->trace_syscalls;

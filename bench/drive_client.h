@@ -24,6 +24,8 @@ struct drive_client_options {
     const char *dir; /* working folder: holds redis.sock; stderr goes to drive.err in it */
     const char *preload; /* LD_PRELOAD; NULL: none */
     bool trace_syscalls;
+    bool aslr; /* leave address randomisation on */
+    size_t padding_bytes; /* of one more variable of the environment; 0: none */
     int cpu; /* -1: leave free */
     bool (*stopped)(void); /* true: give up waiting with -EINTR; NULL: never */
 };
@@ -43,8 +45,10 @@ struct drive_client {
  * AVX2. Recorded in env.json. */
 extern const char drive_client_hwcaps[];
 
-/* The whole environment of a measured program. PATH, LD_BIND_NOW, GLIBC_TUNABLES, LD_PRELOAD where
- * asked for, NULL. Static storage. */
+#define DRIVE_CLIENT_PADDING_MAX 4096
+
+/* The whole environment of a measured program is PATH, LD_BIND_NOW, GLIBC_TUNABLES and, where asked
+ * for, LD_PRELOAD and PADDING. */
 int drive_client_start(struct drive_client *client, const struct drive_client_options *options,
                        struct err *err);
 

@@ -253,7 +253,7 @@ static int run_unit(struct measure *m, const struct unit *unit, struct err *err)
     char raw[2][160] = {"", ""};
     int code = 0;
     for (int scale = 1; scale <= (has_slope(unit->kind) ? 2 : 1) && code == 0; scale++) {
-        struct run_order order = {unit->kind, unit->repeat, scale};
+        struct run_order order = {.kind = unit->kind, .repeat = unit->repeat, .scale = scale};
         code = run_process(m->session, m->scenario, &order, &lines[scale - 1], err);
         if (code == 0 && is_tool(unit->kind)) {
             code = keep_raw(m, scale, raw[scale - 1], sizeof raw[0], err);

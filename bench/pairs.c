@@ -123,7 +123,7 @@ static void name_metrics(struct pairs *pairs, const struct run *run)
 int pairs_add(struct pairs *pairs, const struct json *a, const struct json *b, struct err *err)
 {
     struct run runs[2];
-    if (pairs->count == PAIRS_MAX) {
+    if (pairs->count + pairs->unsteady >= PAIRS_MAX) {
         return err_set(err, -E2BIG, "more than %d pairs", PAIRS_MAX);
     }
     int code = read_run(&runs[0], a, err);
@@ -138,6 +138,12 @@ int pairs_add(struct pairs *pairs, const struct json *a, const struct json *b, s
     if (code != 0) {
         run_fini(&runs[0]);
         return code;
+    }
+    if (!json_bool(json_get(a, "steady"), true) || !json_bool(json_get(b, "steady"), true)) {
+        run_fini(&runs[0]);
+        run_fini(&runs[1]);
+        pairs->unsteady++;
+        return 0;
     }
     if (pairs->count == 0) {
         name_metrics(pairs, &runs[0]);
@@ -173,7 +179,8 @@ int pairs_run(struct pairs *pairs, struct session *a, struct session *b,
         int code = 0;
         for (int turn = 0; turn < 2 && code == 0; turn++) {
             int side = (turn == 0) == a_first ? 0 : 1;
-            const struct run_order order = {RUN_TIMED, (int64_t)pairs->count, 1};
+            const struct run_order order = {
+                .kind = RUN_TIMED, .repeat = (int64_t)pairs->count, .scale = 1};
             code = run_process(side == 0 ? a : b, scenario, &order, &lines[side], err);
         }
         if (code == 0) {
@@ -263,6 +270,7 @@ int pairs_verdicts(const struct pairs *pairs, double effect_min, struct verdict_
             .a = metric->a,
             .b = metric->b,
             .pairs = pairs->count,
+            .unsteady = pairs->unsteady,
             .few_samples = metric->few_samples,
             .higher_better = row != NULL && row->better == METRIC_HIGHER,
             .effect_min = effect_min,

@@ -36,6 +36,7 @@ struct pairs_call {
 struct pairs {
     char operation[32]; /* scope of what is not of one call: "cycle" */
     size_t count; /* whole pairs */
+    size_t unsteady; /* pairs left out because a run of theirs never settled */
     struct pairs_metric metrics[PAIRS_METRICS_MAX];
     size_t metric_count;
     struct pairs_call calls[PAIRS_CALLS_MAX];
@@ -45,7 +46,8 @@ struct pairs {
 struct pairs *pairs_new(const char *operation); /* aborts out of memory */
 void pairs_free(struct pairs *pairs);
 
-/* Take one pair of timed lines of runs.ndjson. -EBADMSG with text that names the field; -E2BIG when
+/* Take one pair of timed lines of runs.ndjson; one with a run that says "steady": false is only
+ * counted. -EBADMSG with text that names the field; -E2BIG when
  * full. pairs stays as it was. */
 int pairs_add(struct pairs *pairs, const struct json *a, const struct json *b, struct err *err);
 

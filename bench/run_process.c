@@ -16,6 +16,7 @@
 #include "digest.h"
 #include "drive_client.h"
 #include "noise.h"
+#include "windows.h"
 
 #define DRIVE_NAME "../bin/codeq-drive"
 #define PRELOAD_NAME "../bin/alloccount.so"
@@ -329,6 +330,8 @@ static int check_version(const struct redis_server *server, const struct scenari
 /* ---- the run ---- */
 
 struct figures {
+    struct windows *windows; /* of a run that is cut into them; NULL */
+    struct windows_sum sum;
     struct redis_sample redis_before, redis_after;
     struct noise_sample noise_before, noise_after;
     struct json *stopped; /* replies */
@@ -336,6 +339,28 @@ struct figures {
     int64_t ops;
     struct syscall_counts syscalls;
 };
+
+/* One window after the other, each a region of its own. */
+static int drive_windows(struct drive_client *client, const struct run_order *order, int64_t ops,
+                         struct figures *figures, struct err *err)
+{
+    figures->windows = calloc(1, sizeof *figures->windows);
+    if (figures->windows == NULL) {
+        abort();
+    }
+    int code = 0;
+    for (int64_t i = 0; i < order->windows && code == 0; i++) {
+        struct json *start = request_new("start");
+        struct json *stopped = NULL;
+        json_add_int(start, "ops", ops / order->windows > 0 ? ops / order->windows : 1);
+        json_add_bool(start, "timed", true);
+        code = call(client, start, NULL, err);
+        code = code != 0 ? code : call(client, request_new("stop"), &stopped, err);
+        code = code != 0 ? code : windows_add(figures->windows, stopped, err);
+        json_free(stopped);
+    }
+    return code;
+}
 
 static int drive(struct drive_client *client, const struct redis_server *server,
                  const struct scenario *scenario, const struct run_order *order,
@@ -353,6 +378,14 @@ static int drive(struct drive_client *client, const struct redis_server *server,
     }
     if (code != 0) {
         return code;
+    }
+    if (timed && order->windows > 0) {
+        noise_take(&figures->noise_before);
+        code = drive_windows(client, order, ops, figures, err);
+        noise_take(&figures->noise_after);
+        code = code != 0 ? code : redis_sample(server, &figures->redis_after, err);
+        return code != 0 ? code
+                         : drive_client_finish(client, CALL_TIMEOUT_NS, &figures->syscalls, err);
     }
     struct json *start = request_new("start");
     json_add_int(start, "ops", ops);
@@ -385,6 +418,37 @@ static int drive(struct drive_client *client, const struct redis_server *server,
         code = drive_client_finish(client, CALL_TIMEOUT_NS, &figures->syscalls, err);
     }
     return code;
+}
+
+/* What the windows say is put where one region's answer would be. The figures of Redis are of all
+ * windows: they are scaled to those that count. */
+static int sum_windows(struct figures *figures, struct json *line, uint64_t seed, struct err *err)
+{
+    int code = windows_sum(figures->windows, seed, &figures->sum, err);
+    if (code != 0) {
+        return code;
+    }
+    int64_t all = 0;
+    struct json *list = json_add_array(line, "win");
+    for (size_t i = 0; i < figures->windows->count; i++) {
+        struct json *one = json_new_array();
+        json_append(one, json_new_number(round(figures->windows->items[i].p50_ns)));
+        json_append(one, json_new_number((double)figures->windows->items[i].ops));
+        json_append(one, json_new_number((double)figures->windows->items[i].dur_ns));
+        json_append(list, one);
+        all += figures->windows->items[i].ops;
+    }
+    json_add_int(line, "warm_cut", (int64_t)figures->sum.cut);
+    json_add_bool(line, "steady", figures->sum.steady);
+    figures->ops = figures->sum.ops;
+    figures->redis_after.cpu_us = figures->redis_before.cpu_us +
+                                  (figures->redis_after.cpu_us - figures->redis_before.cpu_us) *
+                                      (double)figures->sum.ops / (double)all;
+    figures->stopped = json_new_object();
+    json_add_int(figures->stopped, "duration_ns", figures->sum.dur_ns);
+    json_add_int(figures->stopped, "cpu_ns", figures->sum.cpu_ns);
+    json_put(figures->stopped, "latency", figures->sum.latency);
+    return 0;
 }
 
 static int add_timed(const struct session *session, struct json *line,
@@ -546,6 +610,8 @@ int run_process(struct session *session, const struct scenario *scenario,
         .dir = session->run_dir,
         .preload = order->kind == RUN_COUNTS ? PRELOAD_NAME : NULL,
         .trace_syscalls = order->kind == RUN_SYSCALLS,
+        .aslr = order->kind == RUN_TIMED,
+        .padding_bytes = order->padding_bytes,
         .cpu = session->cpu,
         .stopped = session->stopped,
     };
@@ -563,6 +629,12 @@ int run_process(struct session *session, const struct scenario *scenario,
     json_add_int(line, "scale", order->scale);
     json_add_string(line, "t0", t0);
     json_add_int(line, "seed", scenario->seed);
+    if (figures.windows != NULL) {
+        code = sum_windows(&figures, line, (uint64_t)scenario->seed, err);
+        if (code != 0) {
+            goto out;
+        }
+    }
     json_add_int(line, "ops", figures.ops);
     json_add_int(line, "errors", 0);
     code = order->kind == RUN_TIMED ? add_timed(session, line, &figures, err)
@@ -570,6 +642,10 @@ int run_process(struct session *session, const struct scenario *scenario,
 out:
     drive_client_stop(&client);
     redis_server_stop(&server);
+    if (figures.windows != NULL) {
+        windows_fini(figures.windows);
+        free(figures.windows);
+    }
     json_free(figures.stopped);
     json_free(figures.counters);
     json_free(figures.redis_before.by_name);

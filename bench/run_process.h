@@ -41,6 +41,10 @@ struct run_order {
     enum run_kind kind;
     int64_t repeat; /* 0.. */
     int64_t scale; /* 1: N, 2: 2N; timed: 1 */
+    /* timed only */
+    int64_t windows; /* cut the region into so many (STEADY_WINDOWS), and leave the warm-up out;
+                      * 0: one region */
+    size_t padding_bytes; /* of the environment */
 };
 
 /* Start a driver without a workload and ask who it is; *out_hello is the caller's to free.

@@ -2,14 +2,33 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 
 #include "rank.h"
+#include "stats.h"
 #include "trend.h"
+
+/* Whether the medians of the series' quarters lie within STEADY_LEVEL_RATIO. */
+static bool is_one_level(const double *series, size_t n)
+{
+    double low = INFINITY;
+    double high = 0;
+    for (size_t q = 0; q < 4; q++) {
+        size_t from = q * n / 4;
+        double median = stats_median(series + from, (q + 1) * n / 4 - from);
+        low = fmin(low, median);
+        high = fmax(high, median);
+    }
+    return high <= low * (1 + STEADY_LEVEL_RATIO);
+}
 
 /* 1: steady, 0: not, or negative errno. */
 static int is_steady(const double *series, size_t n, uint64_t seed, struct err *err)
 {
     struct rank_test test;
+    if (is_one_level(series, n)) {
+        return 1;
+    }
     int rc = rank_trend(series, n, &test, err);
     if (rc != 0) {
         return rc;

@@ -91,6 +91,23 @@ static void a_step_late_in_the_run_is_unsteady(void **state)
     assert_int_equal(steady_cut(p50, rate, N, 1, &err), -ENODATA);
 }
 
+/* Drifts that no comparison of runs could see. */
+static void a_drift_of_three_percent_is_one_level(void **state)
+{
+    (void)state;
+    double p50[N];
+    double rate[N];
+    for (size_t i = 0; i < N; i++) {
+        p50[i] = 100 + 3 * (double)i / N;
+        rate[i] = 8000 - 240 * (double)i / N;
+    }
+    assert_int_equal(steady_cut(p50, rate, N, 1, NULL), 0);
+    for (size_t i = 0; i < N; i++) {
+        p50[i] = 100 + 20 * (double)i / N;
+    }
+    assert_int_equal(steady_cut(p50, rate, N, 1, NULL), -ENODATA);
+}
+
 static void constant_and_broken_windows(void **state)
 {
     (void)state;
@@ -112,6 +129,7 @@ int main(void)
         cmocka_unit_test(a_warm_up_is_cut_off),
         cmocka_unit_test(a_run_that_never_settles_is_unsteady),
         cmocka_unit_test(a_step_late_in_the_run_is_unsteady),
+        cmocka_unit_test(a_drift_of_three_percent_is_one_level),
         cmocka_unit_test(constant_and_broken_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
