@@ -322,12 +322,13 @@ static void waiters_survive_the_loss_of_every_connection(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* First: what others leave under a lease is found by the sweep of each codeqd, once. */
+        cmocka_unit_test(a_thousand_idle_waiters_hardly_ask_redis_and_are_woken_one_by_one),
         cmocka_unit_test(a_claim_at_one_codeqd_is_woken_by_work_of_another),
         cmocka_unit_test(a_claim_is_woken_whichever_way_the_task_comes_back),
         cmocka_unit_test(a_claim_of_several_queues_leaves_no_other_claim_behind),
         cmocka_unit_test(no_wake_up_is_lost_between_a_look_and_the_waiting),
         cmocka_unit_test(waiters_survive_the_loss_of_every_connection),
-        cmocka_unit_test(a_thousand_idle_waiters_hardly_ask_redis_and_are_woken_one_by_one),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -707,6 +707,10 @@ static void each_broken_script_is_caught(void **state)
         {SCRIPT_ABANDON, "num(sub(old, 18, 21), 16) - 1", "num(sub(old, 18, 21), 16)"},
         {SCRIPT_HEARTBEAT, "num(deadline) <= now", "false"}, /* revives what has expired */
         {SCRIPT_CLAIM, "call('HINCRBY', K .. ':n', 'reaped', #expired)", ""},
+        {SCRIPT_COMPLETE, "call('ZCOUNT', leased, '-inf', stamp) == 0", "true"},
+        {SCRIPT_COMPLETE, "call('ZREM', leased, unpack(held)) < k", "false"},
+        {SCRIPT_COMPLETE, "sub(is, 2, 18) == sub(m[i], 17) and now + 1", "now + 1"},
+        {SCRIPT_CLAIM, "call('ZREMRANGEBYRANK', ready, 0, want - 1)", ""}, /* delivered again */
     };
     struct model *m = malloc(sizeof *m);
     for (size_t i = 0; i < sizeof patches / sizeof patches[0]; i++) {

@@ -9,7 +9,7 @@ local K, call, argv = KEYS[1], redis.call, ARGV
 --@include time.lua
 --@include wake.lua
 local leased, retention = K .. ':l', string.sub(argv[1], 17)
-local first, step, once = 2, 1, true
+local first, step, once, taken, v = 2, 1, true, false, nil
 --@include resolve.lua
 local held, ready, current = {}, {}, {}
 for i = 1, n do

@@ -10,63 +10,79 @@ local K, call, argv = KEYS[1], redis.call, ARGV
 local sub, num, format = string.sub, tonumber, string.format
 --@include time.lua
 local leased, moved = K .. ':l', 0
-if call('ZCOUNT', leased, '-inf', now) > 0 then
+if call('ZCOUNT', leased, '-inf', stamp) > 0 then
   --@include give_back.lua
-  local expired = call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, 256)
+  local expired = call('ZRANGEBYSCORE', leased, '-inf', stamp, 'LIMIT', 0, 256)
   call('ZREM', leased, unpack(expired))
   call('HINCRBY', K .. ':n', 'reaped', #expired)
   local _
   _, _, moved = give_back(expired, {}, nil, argv[1])
 end
-if call('ZCOUNT', K .. ':d', '-inf', now) > 0 then
+if call('ZCOUNT', K .. ':d', '-inf', stamp) > 0 then
   --@include promote.lua
   moved = moved + promote(256)
 end
 
-local want = argv[2]
-if argv[5] then
-  for i = 5, #argv, 3 do want = want + argv[i] end
+local want = num(argv[2])
+for i = 5, #argv, 3 do want = want + argv[i] end
+-- Of one the score comes with it; of more it is cheaper not to have Redis write the scores down.
+local ready, got = K .. ':r', nil
+if want == 1 then
+  got = call('ZPOPMIN', ready)
+  got[2] = nil
+else
+  got = call('ZRANGE', ready, 0, want - 1)
+  call('ZREMRANGEBYRANK', ready, 0, want - 1)
 end
-local got = call('ZPOPMIN', K .. ':r', want)
-local n = #got / 2
+local n = #got
 if moved > n then
   -- More than this call takes has become ready, and only this call knows.
   --@include wake.lua
   wake('', moved - n)
 end
-if n < tonumber(want) and string.byte(argv[1], -17) == 119 then
+if n < want and string.byte(argv[1], -17) == 119 then
   call('ZADD', K .. ':w', now + 35000, sub(argv[1], -16))
   call('PEXPIRE', K .. ':w', 70000)
 end
 if n == 0 then return { now } end
 local ids, leases, current, reply = {}, {}, {}, { now }
 local at, left = 2, num(argv[2])
-local deadline, worker = now + argv[3], now .. argv[4]
-local known, tail = nil, nil
+local lease, name = argv[3], argv[4]
+local deadline, worker = format('%.0f', now + lease), stamp .. name
+local known, tail, state = nil, nil, nil
 for i = 1, n do
   while left == 0 do
     at = at + 3
     left = num(argv[at])
-    deadline, worker = now + argv[at + 1], now .. argv[at + 2]
+    if lease ~= argv[at + 1] then
+      lease = argv[at + 1]
+      deadline = format('%.0f', now + lease)
+    end
+    if name ~= argv[at + 2] then
+      name = argv[at + 2]
+      worker = stamp .. name
+      state = tail and 'l' .. tail .. worker
+    end
   end
   left = left - 1
-  local m = got[2 * i - 1]
+  local m, k = got[i], i + i
   local id, old = sub(m, 1, 16), sub(m, 17)
   if old ~= known then
     known = old
     tail = sub(old, 1, 1) .. format('%04x', num(sub(old, 2, 5), 16) + 1) .. sub(old, 6, 9) ..
       format('%08x', (num(sub(old, 10), 16) + 1) % 4294967296)
+    state = 'l' .. tail .. worker
   end
   m = id .. tail
   ids[i] = id
-  leases[2 * i - 1] = deadline
-  leases[2 * i] = m
-  current[2 * i - 1] = id
-  current[2 * i] = 'l' .. tail .. worker
-  reply[2 * i] = m
+  leases[k - 1] = deadline
+  leases[k] = m
+  current[k - 1] = id
+  current[k] = state
+  reply[k] = m
 end
 call('ZADD', leased, unpack(leases))
 call('HSET', K .. ':c', unpack(current))
 local bodies = call('HMGET', K .. ':b', unpack(ids))
-for i = 1, n do reply[2 * i + 1] = bodies[i] end
+for i = 1, n do reply[i + i + 1] = bodies[i] end
 return reply

@@ -6,50 +6,71 @@
 --         for one finished record (letter, tail of the token, ended ms, size of the body, body,
 --         result) and counts once; the same token again finds its record and changes nothing
 local K, call, argv = KEYS[1], redis.call, ARGV
+local sub, byte, num, format = string.sub, string.byte, tonumber, string.format
 --@include time.lua
-local leased, retention = K .. ':l', argv[1]
-local first, step, once = 2, 2, true
---@include resolve.lua
-local held, ids, at, k = {}, {}, {}, 0
-for i = 1, n do
-  if v[i] == 'D' then
-    k = k + 1
-    held[k] = m[i]
-    ids[k] = sub(m[i], 1, 16)
-    at[k] = i
-  elseif v[i] == 'L' and seen and seen[m[i]] and byte(argv[2 * i]) > 96 then
-    v[i] = 'U'
+local leased, retention = K .. ':l', num(argv[1])
+-- held: members that end; ids: theirs; at: their items; v: letters, nil where all are done.
+local k, held, ids, at, v = (#argv - 1) / 2, {}, {}, nil, nil
+local simple = true
+for i = 1, k do
+  local ref = argv[i + i]
+  simple = simple and byte(ref) > 96
+  held[i] = sub(ref, 2)
+  ids[i] = sub(ref, 2, 17)
+end
+-- Where no lease has run out and each item has its token, taking the leases out tells whether they
+-- were there: all of them, as a rule.
+local taken = simple and call('ZCOUNT', leased, '-inf', stamp) == 0
+if not taken or call('ZREM', leased, unpack(held)) < k then
+  local first, step, once = 2, 2, true
+  --@include resolve.lua
+  k, held, ids, at = 0, {}, {}, {}
+  for i = 1, n do
+    if v[i] == 'D' then
+      k = k + 1
+      held[k] = m[i]
+      ids[k] = sub(m[i], 1, 16)
+      at[k] = i
+    elseif v[i] == 'L' and seen and seen[m[i]] and byte(argv[2 * i]) > 96 then
+      v[i] = 'U'
+    end
   end
+  if k > 0 and not taken then call('ZREM', leased, unpack(held)) end
 end
 if k > 0 then
   local bucket = math.floor(now / retention)
-  local place, records, outbox, failed = K .. ':f:' .. bucket, {}, {}, 0
+  local place, records, outbox, failed = K .. ':f:' .. bucket, {}, nil, 0
   local bodies = call('HMGET', K .. ':b', unpack(ids))
   for j = 1, k do
-    local i = at[j]
-    local letter, body = byte(argv[2 * i]), bodies[j] or '-'
+    local i = at and at[j] or j
+    local letter, body = byte(argv[i + i]), bodies[j] or '-'
     if letter == 99 or letter == 67 then
       letter = 'c'
     else
       letter = 'f'
       failed = failed + 1
     end
-    records[2 * j - 1] = ids[j]
-    records[2 * j] = letter .. sub(held[j], 17) .. now .. string.format('%08d', #body) .. body ..
-      argv[2 * i + 1]
+    records[j + j - 1] = ids[j]
+    records[j + j] = letter .. sub(held[j], 17) .. stamp .. format('%08d', #body) .. body ..
+      argv[i + i + 1]
     if byte(body) == 111 then
-      v[i] = 'W'
-      outbox[#outbox + 1] = now
+      outbox = outbox or {}
+      outbox[#outbox + 1] = stamp
       outbox[#outbox + 1] = ids[j] .. letter
+      if not v then
+        v = {}
+        for x = 1, k do v[x] = 'D' end
+      end
+      v[i] = 'W'
     end
   end
-  call('ZREM', leased, unpack(held))
-  call('HSET', place, unpack(records))
-  call('PEXPIREAT', place, (bucket + 2) * retention)
+  if call('HSET', place, unpack(records)) == call('HLEN', place) then
+    call('PEXPIREAT', place, (bucket + 2) * retention)
+  end
   call('HDEL', K .. ':b', unpack(ids))
   call('HDEL', K .. ':c', unpack(ids))
   if k > failed then call('HINCRBY', K .. ':n', 'completed', k - failed) end
   if failed > 0 then call('HINCRBY', K .. ':n', 'failed', failed) end
-  if outbox[1] then call('ZADD', K .. ':o', unpack(outbox)) end
+  if outbox then call('ZADD', K .. ':o', unpack(outbox)) end
 end
-return now .. table.concat(v)
+return stamp .. (v and table.concat(v) or string.rep('D', k))

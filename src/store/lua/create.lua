@@ -7,7 +7,7 @@
 -- keeps   a task is in body, current and in exactly one of ready and delayed; a key names one task
 --         for as long as its bucket lives (retention to twice the retention); created counts tasks
 local K, call, argv = KEYS[1], redis.call, ARGV
-local sub, byte = string.sub, string.byte
+local sub, byte, format = string.sub, string.byte, string.format
 --@include time.lua
 --@include wake.lua
 local columns, n = argv[1], #argv
@@ -51,7 +51,8 @@ if has_key then
   end
 end
 
-local bodies, current, ready, delayed, created, duplicates = {}, {}, {}, {}, 0, 0
+local bodies, current, ready, delayed = {}, {}, {}, {}
+local created, duplicates, r, d = 0, 0, 0, 0
 local known, score = nil, nil
 for i = 3, n, step do
   local old = taken and taken[i]
@@ -60,42 +61,44 @@ for i = 3, n, step do
     found = found .. old
     duplicates = duplicates + 1
   else
-    local m = argv[i]
-    local id, due = sub(m, 1, 16), 0
+    local m, due = argv[i], 0
+    local id, k = sub(m, 1, 16), created + created
     if has_delay then
       due = tonumber(argv[i + 2])
       if due > 0 then due = now + due else due = -due end
     end
     created = created + 1
-    bodies[2 * created - 1] = id
-    bodies[2 * created] = argv[i + 1]
-    current[2 * created - 1] = id
+    bodies[k + 1] = id
+    bodies[k + 2] = argv[i + 1]
+    current[k + 1] = id
     if due > now then
       letters = letters .. 'D'
-      current[2 * created] = 'd' .. sub(m, 17) .. now
-      delayed[#delayed + 1] = due
-      delayed[#delayed + 1] = m
+      current[k + 2] = 'd' .. sub(m, 17) .. stamp
+      delayed[d + 1] = due
+      delayed[d + 2] = m
+      d = d + 2
     else
       letters = letters .. 'R'
-      current[2 * created] = 'r' .. sub(m, 17) .. now
+      current[k + 2] = 'r' .. sub(m, 17) .. stamp
       local p = byte(m, 17)
       if p ~= known then
         known = p
-        score = (57 - p) * 562949953421312 + us
+        score = format('%.0f', (57 - p) * 562949953421312 + us)
       end
-      ready[#ready + 1] = score
-      ready[#ready + 1] = m
+      ready[r + 1] = score
+      ready[r + 2] = m
+      r = r + 2
     end
   end
 end
 if created > 0 then
   call('HSET', K .. ':b', unpack(bodies))
   call('HSET', K .. ':c', unpack(current))
-  if ready[1] then
+  if r > 0 then
     call('ZADD', K .. ':r', unpack(ready))
-    wake(sub(argv[2], 1, 16), #ready / 2)
+    wake(sub(argv[2], 1, 16), r / 2)
   end
-  if delayed[1] then call('ZADD', K .. ':d', unpack(delayed)) end
+  if d > 0 then call('ZADD', K .. ':d', unpack(delayed)) end
   call('HINCRBY', K .. ':n', 'created', created)
 end
 if duplicates > 0 then call('HINCRBY', K .. ':n', 'duplicates', duplicates) end

@@ -6,7 +6,7 @@
 local K, call, argv = KEYS[1], redis.call, ARGV
 --@include time.lua
 local leased, retention = K .. ':l', argv[1]
-local first, step, once = 2, 2, false
+local first, step, once, taken, v = 2, 2, false, false, nil
 --@include resolve.lua
 local z, letters = {}, ''
 for i = 1, n do
@@ -20,4 +20,4 @@ for i = 1, n do
   letters = letters .. letter
 end
 if z[1] then call('ZADD', leased, 'XX', unpack(z)) end
-return now .. letters
+return stamp .. letters

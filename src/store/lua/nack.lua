@@ -9,7 +9,7 @@ local K, call, argv = KEYS[1], redis.call, ARGV
 --@include wake.lua
 --@include give_back.lua
 local leased, retention = K .. ':l', argv[1]
-local first, step, once = 3, 3, true
+local first, step, once, taken, v = 3, 3, true, false, nil
 --@include resolve.lua
 local held, delays, reasons, reply = {}, {}, {}, {}
 for i = 1, n do

@@ -1,12 +1,14 @@
 -- Included by heartbeat, complete, nack and abandon: which lease does each item name, and is it
 -- held? An item's first argument is its reference: a letter, then the member when the letter is
 -- lower case, else id and worker. In scope: K, call, argv, now, leased, first and step (place of the
--- items in argv), retention (ms), once (a second reference to one lease in this call is lost).
--- Gives n, m[i] (member) and v[i]:
+-- items in argv), retention (ms), once (a second reference to one lease in this call is lost),
+-- taken (all are tokens, none has run out, and those that were leased have just been taken out).
+-- Sets v[i], and gives n and m[i] (member):
 --   D held, to be done; L lost; O another worker's; N not leased; F not found;
 --   U this token has completed the task already
 local sub, byte, num = string.sub, string.byte, tonumber
-local n, m, v, ids, strange = 0, {}, {}, nil, nil
+local n, m, named, strange = 0, {}, nil, nil
+v = {}
 for i = first, #argv, step do
   n = n + 1
   local ref = argv[i]
@@ -14,13 +16,13 @@ for i = first, #argv, step do
     m[n] = sub(ref, 2)
   else
     m[n] = ''
-    ids = ids or {}
-    ids[#ids + 1] = sub(ref, 2, 17)
+    named = named or {}
+    named[#named + 1] = sub(ref, 2, 17)
   end
 end
-if ids then
+if named then
   -- Without a token the worker decides, from what current says.
-  local now_at, j = call('HMGET', K .. ':c', unpack(ids)), 0
+  local now_at, j = call('HMGET', K .. ':c', unpack(named)), 0
   for i = 1, n do
     if m[i] == '' then
       j = j + 1
@@ -28,18 +30,30 @@ if ids then
       if not is then
         strange = true
         v[i] = 'F'
-        m[i] = ids[j]
+        m[i] = named[j]
       elseif byte(is) ~= 108 then
         v[i] = 'N'
       elseif sub(is, 32) ~= sub(argv[first + (i - 1) * step], 18) then
         v[i] = 'O'
       else
-        m[i] = ids[j] .. sub(is, 2, 18)
+        m[i] = named[j] .. sub(is, 2, 18)
       end
     end
   end
 end
-local until_ms, seen = call('ZMSCORE', leased, unpack(m)), once and n > 1 and {}
+local until_ms, seen = nil, once and n > 1 and {}
+if taken then
+  -- What was leased, current still says.
+  local which = {}
+  for i = 1, n do which[i] = sub(m[i], 1, 16) end
+  until_ms = call('HMGET', K .. ':c', unpack(which))
+  for i = 1, n do
+    local is = until_ms[i]
+    until_ms[i] = is and byte(is) == 108 and sub(is, 2, 18) == sub(m[i], 17) and now + 1
+  end
+else
+  until_ms = call('ZMSCORE', leased, unpack(m))
+end
 for i = 1, n do
   if not v[i] then
     local deadline = until_ms[i]
