@@ -185,7 +185,7 @@ const struct view serve_view = {
         "  --sample 1/N          as for commands\n"
         "\n"
         "Labels are commands, scripts and schedulers, 256 at most; never keys, ids or clients.\n"
-        "ebpf/codeq-trace.service runs it under systemd.\n"
+        "The unit codeq-trace.service, which is installed with it, runs it under systemd.\n"
         "\n"
         "examples:\n"
         "  codeq-trace serve\n"

@@ -36,5 +36,7 @@ pkgs.runCommand "codeq-check-module"
   done
   grep -q '^LoadCredential=worker_auth_config:/run/keys/workers.json$' $out/codeqd.service
   grep -qx 'CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_PTRACE' $out/codeq-trace.service
+  # What the unit starts is what the program understands.
+  $(sed -n 's/^ExecStart=//p' $out/codeq-trace.service) --help > $out/codeq-trace.help
   case "$ports" in *8080* | *9464*) echo "the firewall is open by default: $ports"; exit 1 ;; esac
 ''

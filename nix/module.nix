@@ -117,31 +117,16 @@ in
       defaultText = lib.literalExpression "codeq-lab.packages.\${system}.codeq-trace";
       description = "The tracer to run.";
     };
-    command = mkOption {
-      type = types.enum [ "syscalls" "commands" "leases" ];
-      default = "commands";
-      description = "What to trace.";
-    };
-    listenAddress = mkOption {
-      type = types.str;
-      default = "127.0.0.1";
-      description = "Address of the exporter. Off the loopback every host that the firewall lets through can read it.";
-    };
     port = mkOption {
       type = types.port;
       default = 9464;
-      description = "TCP port of the exporter.";
-    };
-    openFirewall = mkOption {
-      type = types.bool;
-      default = false;
-      description = "Open the exporter's port in the firewall. Closed by default.";
+      description = "Port of the exporter, on 127.0.0.1: it has no login, so another host reaches it through a proxy that has one.";
     };
     extraArgs = mkOption {
       type = types.listOf types.str;
       default = [ ];
       example = [ "--comm" "redis-server" ];
-      description = "More arguments of codeq-trace.";
+      description = "More options of `codeq-trace serve`.";
     };
   };
 
@@ -170,17 +155,14 @@ in
       };
     })
     (lib.mkIf trace.enable {
-      networking.firewall.allowedTCPPorts = lib.mkIf trace.openFirewall [ trace.port ];
       systemd.services.codeq-trace = {
         description = "codeq-trace, eBPF tracer of Redis traffic, leases and CPU time";
         wantedBy = [ "multi-user.target" ];
         after = [ "network.target" ];
         serviceConfig = serviceSection ../ebpf/share/codeq-trace.service.in // {
           ExecStart = lib.concatStringsSep " " ([
-            (lib.getExe trace.package) trace.command "--prometheus" "${trace.listenAddress}:${toString trace.port}"
+            (lib.getExe trace.package) "serve" "--listen" "127.0.0.1:${toString trace.port}"
           ] ++ map lib.escapeShellArg trace.extraArgs);
-        } // lib.optionalAttrs (!(builtins.elem trace.listenAddress [ "127.0.0.1" "[::1]" "localhost" ])) {
-          IPAddressAllow = "any";
         };
       };
     })
