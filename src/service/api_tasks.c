@@ -7,6 +7,7 @@
 #include <ev.h>
 
 #include "base/log.h"
+#include "base/probe.h"
 #include "service/body.h"
 #include "service/gather.h"
 #include "service/metrics.h"
@@ -676,6 +677,7 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
     (void)index;
     struct claim *claim = arg;
     struct request *request = claim->request;
+    PROBE3(claim_end, request->http.conn, result->call->status, result->claimed_count);
     if (result->call->status != STORE_OK) {
         for (size_t i = 0; claim->park.waiters != NULL && i < claim->count; i++) {
             claim->queues[i]->registered_ns = 0; /* another that waits looks soon */
@@ -867,6 +869,7 @@ static void claim_step(struct claim *claim)
         .worker = text_of(claim->request->who.subject),
         .waits = claim->entered,
     };
+    PROBE4(claim_begin, claim->request->http.conn, queue->number, item.count, item.lease_ms);
     gather_claim(service->gather, &at, &item, on_claimed, claim, 0);
 }
 

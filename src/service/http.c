@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/http1.h"
+#include "base/probe.h"
 
 #define IN_BYTES_FIRST 2048
 #define OUT_BYTES_FIRST 2048
@@ -510,6 +511,7 @@ static int on_begin(http1_parser *parser)
     conn->head_done = false;
     conn->in_value = true;
     conn->complete = false;
+    PROBE1(http_parse_begin, conn);
     return 0;
 }
 
@@ -693,6 +695,7 @@ static void hand_out(struct http_conn *conn)
     };
     conn->state = IN_FLIGHT;
     wait_clear(conn);
+    PROBE4(http_parse_end, conn, conn->parser.method, path.data, path.bytes);
     http->handle(http->arg, &request);
 }
 
@@ -870,6 +873,7 @@ static bool flush(struct http_conn *conn)
         }
         conn->out_sent += (size_t)n;
     }
+    PROBE3(response_written, conn, conn->out_bytes, conn->state == IN_FLIGHT);
     conn->out_sent = conn->out_bytes = 0;
     if (ev_is_active(&conn->writable)) {
         ev_io_stop(http->loop, &conn->writable);

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/probe.h"
 #include "store/url.h"
 
 #define OUTPUT_BYTES_START (256 * 1024)
@@ -495,6 +496,8 @@ static void dispatch(struct conn *conn, struct conn_call *call, enum conn_status
     static const struct conn_reply none = {NULL, 0};
     bool outer = conn->dispatching;
     conn->dispatching = true;
+    PROBE5(redis_reply, conn, call->at, call->script != NULL ? call->script->name : "", call->count,
+           status);
     if (call->done != NULL) {
         call->done(call->owner, call, status, reply != NULL ? reply : &none, err);
     }
@@ -622,6 +625,7 @@ void conn_flush(struct conn *conn)
     }
     /* The position must be right before `down` asks what was sent whole: count it as it goes. */
     conn->writes++;
+    PROBE3(redis_send, conn, conn->out_sent, conn->out_end);
     while (conn->out_sent < conn->out_end) {
         ssize_t n = send(conn->context->fd, conn->out + (conn->out_sent - conn->out_base),
                          (size_t)(conn->out_end - conn->out_sent), MSG_NOSIGNAL);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/plant.h"
+#include "base/probe.h"
 #include "store/keys.h"
 #include "store/store.h"
 #include "store/store_internal.h"
@@ -394,6 +395,7 @@ static bool read_claimed(struct store *store, const struct conn_call *call,
         }
         out->claimer = claimer;
         out->lease_until_ms = lease_deadline_ms(nodes[1].integer, lease_ms);
+        PROBE3(lease_granted, out->member.bytes, lease_ms, out->lease_until_ms);
         out->body = (struct store_bytes){body->data + 1, body->bytes - 1};
     }
     *out_count = count;
