@@ -38,6 +38,10 @@ trace *args:
 serve *args:
     ./lab serve {{args}}
 
+# the history of results/ and a page for each set, as a static site in a new folder
+site dir="build/site":
+    ./lab report --site {{dir}}
+
 # what this machine can and cannot measure
 doctor *args:
     ./lab doctor {{args}}

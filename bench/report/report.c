@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "report/frame.h"
 #include "report/html.h"
 #include "report/overview.h"
-#include "report/page.h"
 #include "report/section.h"
 #include "report/source.h"
 
@@ -22,38 +22,6 @@ static int load_json(const char *dir, const char *name, struct json **out, struc
     snprintf(path, sizeof path, "%s/%s", dir, name);
     *out = json_parse_file(path, FILE_BYTES_MAX, err);
     return *out != NULL ? 0 : -EBADMSG;
-}
-
-static void print_head(struct buf *out, const char *title)
-{
-    html_raw(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                  "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-                  "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-                  "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
-                  "<title>");
-    html_text(out, title);
-    html_raw(out, "</title>\n<style>\n");
-    buf_puts(out, page_uplot_css);
-    buf_puts(out, page_css);
-    html_raw(out, "</style>\n</head>\n<body>\n");
-}
-
-static void print_foot(struct buf *out, const struct json *data)
-{
-    html_raw(out, "<script type=\"application/json\" id=\"data\">");
-    html_json(out, data);
-    html_raw(out, "</script>\n");
-    if (page_uplot_js[0] != '\0') {
-        html_raw(out, "<script>\n/*");
-        buf_puts(out, page_uplot_licence);
-        html_raw(out, "*/\n");
-        buf_puts(out, page_uplot_js);
-        html_raw(out, "</script>\n");
-    }
-    html_raw(out, "<script>\n");
-    buf_puts(out, page_flame_js);
-    buf_puts(out, page_js);
-    html_raw(out, "</script>\n</body>\n</html>\n");
 }
 
 static bool is_plain_id(const char *id)
@@ -172,7 +140,7 @@ static void print_page(const struct overview *o, struct buf *out)
     snprintf(title, sizeof title, "codeq-lab: %.12s%s%.12s",
              json_string(json_get(o->manifest[two ? 1 : 0], "commit"), "?"), two ? " against " : "",
              two ? json_string(json_get(o->manifest[0], "commit"), "?") : "");
-    print_head(out, title);
+    frame_head(out, title);
     overview_print(out, o);
     for (size_t i = 0; i < o->count; i++) {
         const struct overview_scenario *s = &o->scenarios[i];
@@ -182,7 +150,7 @@ static void print_page(const struct overview *o, struct buf *out)
     provenance_print(out, o);
     html_raw(out, "</main>\n");
     struct json *drawn = report_data_json(&data);
-    print_foot(out, drawn);
+    frame_foot(out, drawn);
     json_free(drawn);
     sources_free(data.sources);
     report_data_fini(&data);

@@ -9,6 +9,7 @@ const bench = path.resolve(process.argv[2]);
 const sourceRoot = path.resolve(process.argv[3]);
 const A = "eed34041f95b871af00a6796034774193f1347fb/6f5739c7";
 const B = "dbfb9455a5175f12381acb577b5a22349f75f30c/6f5739c7";
+const FIRST = "a44d12465b4d3f0c22d37337a06e6d4d726deb94/6f5739c7";
 const HOSTILE = "</script><img src=x onerror=window.ran=1>\"'&";
 
 /* Dark and bright pixels of the first canvas in the element: an empty one is of one colour. */
@@ -164,8 +165,47 @@ test("what one operation costs is drawn and told", async ({ browser, pair }) => 
   assert.ok(widths.length === 2 && widths[1] < widths[0] * 0.96, "bars of " + widths);
 });
 
-test("nothing is asked of the network and nothing complains", async ({ browser, pair, single }) => {
-  for (const file of [pair, single]) {
+test("the history marks what changed and links to its comparison", async ({ browser, site }) => {
+  const page = await open(browser, path.join(site, "index.html"));
+  const rows = await page.$$eval("main > .scroll tbody tr", (all) => all.map((r) => r.innerText));
+  const row = rows.find((r) => r.startsWith("dbfb9455a517"));
+  assert.match(row, /store: write lengths .*scheduler-create-claim-complete\s+instructions\/op/);
+  assert.match(row, /11.044\.8 → 10.400\.8\s+-5\.83 %\s+better/);
+  const charts = await page.$$eval("[data-drawn]", (all) => all.length);
+  assert.ok(charts >= 5, charts + " charts");
+  const figures = await page.$$eval("section:first-of-type figure", (all) => all.map((f) => f.innerText));
+  const which = figures.findIndex((text) => text.startsWith("instructions"));
+  const plot = (await page.$$(".u-over"))[which];
+  await plot.scrollIntoViewIfNeeded();
+  const over = await plot.boundingBox();
+  await page.mouse.move(over.x + over.width * 0.95, over.y + over.height / 2);
+  const legend = await (await page.$$(".u-legend"))[which].innerText();
+  assert.match(legend, /[0-9a-f]{12} \w+: /);
+  const marked = await page.$eval("[data-chart=\"" + which + "\"] canvas", (canvas) => {
+    const pixel = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let purple = 0;
+    for (let i = 0; i < pixel.length; i += 4) {
+      purple += pixel[i + 3] > 200 && pixel[i] > 90 && pixel[i] < 150 && pixel[i + 1] < 80 && pixel[i + 2] > 180;
+    }
+    return purple;
+  });
+  assert.ok(marked > 30, "the change is marked by " + marked + " pixels");
+  const link = "compare-eed34041f95b-dbfb9455a517-6f5739c7.html";
+  assert.ok(await page.$("main > .scroll a[href=\"" + link + "\"]"));
+  const compared = await open(browser, path.join(site, link));
+  assert.match(await compared.innerText("#verdict"), /better: -967 instructions/);
+  assert.deepStrictEqual(page.complaints.concat(compared.complaints), []);
+});
+
+test("every link of the site leads to a page", async ({ browser, site }) => {
+  const page = await open(browser, path.join(site, "index.html"));
+  const links = await page.$$eval("a", (all) => all.map((a) => a.getAttribute("href")));
+  assert.ok(links.length >= 5, links.join());
+  links.forEach((link) => assert.ok(fs.existsSync(path.join(site, link)), link));
+});
+
+test("nothing is asked of the network and nothing complains", async ({ browser, pair, single, site }) => {
+  for (const file of [pair, single, path.join(site, "index.html")]) {
     const page = await open(browser, file);
     await openAll(page);
     await drawn(page);
@@ -197,8 +237,8 @@ test("without scripts the tables are there", async ({ browser, pair }) => {
   assert.match(text, /p99\.9/);
 });
 
-test("a narrow and a wide screen need no sideways scrolling", async ({ browser, pair, single }) => {
-  for (const file of [pair, single]) {
+test("a narrow and a wide screen need no sideways scrolling", async ({ browser, pair, single, site }) => {
+  for (const file of [pair, single, path.join(site, "index.html")]) {
     for (const width of [400, 1600]) {
       const page = await open(browser, file, { viewport: { width, height: 900 } });
       await openAll(page);
@@ -266,11 +306,22 @@ test("hostile subjects, names and units do not run", async ({ browser }) => {
   assert.deepStrictEqual(page.requests, []);
 });
 
+/* The three sets that these tests know, apart from what else results/ holds by now. */
+function siteSets() {
+  const dir = path.join(folder, "results");
+  for (const set of [A, B, FIRST]) {
+    fs.cpSync(path.join(sourceRoot, "results", set), path.join(dir, set), { recursive: true });
+  }
+  return dir;
+}
+
 start(async (browser) => {
   const pair = path.join(folder, "pair.html");
   const single = path.join(folder, "single.html");
   const result = (set) => path.join(sourceRoot, "results", set);
   run([bench, "report", result(A), result(B), "-o", pair], { cwd: sourceRoot });
   run([bench, "report", result(B), "-o", single], { cwd: sourceRoot });
-  return { browser, pair, single };
+  const site = path.join(folder, "site");
+  run([bench, "report", "--site", site, "--results", siteSets()], { cwd: sourceRoot });
+  return { browser, pair, single, site };
 });
