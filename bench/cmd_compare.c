@@ -22,15 +22,16 @@ static const char help[] =
     "usage: codeq-bench compare [OPTION...] A B\n\n"
     "A is the baseline, B the candidate: commits, tags, branches, anything git can name, . for "
     "the\n"
-    "working tree, or folders of result sets. Where both have result sets of one environment,\n"
-    "these are compared. Else both are built here and measured now: their counts first, then\n"
-    "times, in pairs of runs of A and B in random order.\n\n"
+    "working tree, folders of result sets, or paths of built drivers. Where both have result sets\n"
+    "of one environment, these are compared. Else both are built here and measured now: their\n"
+    "counts first, then times, in pairs of runs of A and B in random order.\n\n"
     "what is compared\n"
     "  --fresh          build and measure, even where there are result sets\n"
     "  --committed      compare result sets or fail; build nothing\n"
     "  --scenario ID    only this one; may be given several times (default: result sets: all\n"
     "                   that both have; measured now: " SCENARIO_DEFAULT ")\n"
     "  --counts-only    no timed runs\n"
+    "  --repeat N       repeats of every count, 1..100 (default: as the scenario says)\n"
     "  --budget TIME    be done after about so long (10m, 90s), and say what was left out; the\n"
     "                   counts of the first scenario are taken in any case (default: no limit)\n"
     "  --seed N         of the order within pairs (default: 1)\n"
@@ -66,6 +67,7 @@ struct compare_options {
     const char *scenarios[COMPARE_SCENARIOS_MAX];
     size_t scenario_count;
     bool fresh, committed, counts_only, even_same;
+    int64_t repeats;
     int64_t budget_ns;
     int64_t seed;
     enum format format;
@@ -256,6 +258,7 @@ static int measure_fresh(struct comparison *comparison, struct compare_fresh *fr
         .scenarios = options->scenarios,
         .scenario_count = options->scenario_count,
         .counts_only = options->counts_only,
+        .repeats = options->repeats,
         .even_same = options->even_same,
         .budget_ns = options->budget_ns,
         .seed = (uint64_t)options->seed,
@@ -473,6 +476,7 @@ static int parse(int argc, char **argv, struct compare_options *out)
         {"budgets", required_argument, NULL, 'b'},
         {"markdown", no_argument, NULL, 'm'},
         {"json", no_argument, NULL, 'j'},
+        {"repeat", required_argument, NULL, 'R'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
@@ -505,6 +509,10 @@ static int parse(int argc, char **argv, struct compare_options *out)
         case 'S':
             code = args_int(optarg, 0, INT64_C(1) << 53, &out->seed, &err);
             code = code != 0 ? err_prefix(&err, code, "--seed") : 0;
+            break;
+        case 'R':
+            code = args_int(optarg, 1, 100, &out->repeats, &err);
+            code = code != 0 ? err_prefix(&err, code, "--repeat") : 0;
             break;
         case 'e':
             out->even_same = true;

@@ -1,38 +1,35 @@
 /* codeq-bench selftest: can this laboratory be trusted, here and today? */
 #include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/args.h"
-#include "base/buf.h"
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/redis_server.h"
 #include "cmd.h"
 #include "noise.h"
-#include "pairs.h"
-#include "programs.h"
 #include "result.h"
 
 #define SCHEMA "codeq-lab.selftest/1"
 #define STEP_TIMEOUT_NS (1200 * NS_PER_SEC)
 #define CHECKS_MAX 32
-#define TIMED_PAIRS 12
-#define TIMED_PAIRS_LONG 24
-#define TIMED_OPS 10000 /* 12 pairs: 120,000 samples an operation */
 
 static const char help[] =
     "codeq-bench selftest measures one program against itself, then programs that are worse in a\n"
     "known way, and fails when compare sees what is not there or misses what is.\n\n"
     "usage: codeq-bench selftest [OPTION...]\n\n"
-    "Run it in a checkout: the programs are built there with meson's option -Dplant=NAME.\n\n"
+    "Run it in a checkout: the programs are built there with meson's option -Dplant=NAME. The\n"
+    "judge is plain `codeq-bench compare`, given two programs and no plant's name.\n\n"
     "  --seed N         chooses the function that is planted in (default: 1)\n"
+    "  --plant NAME     only like with like and this plant: instructions, allocation, round-trip,\n"
+    "                   leak, busy-loop, stall\n"
     "  --counts-only    leave out the timed checks\n"
-    "  --long           three repeats of every count, twice the timed pairs\n"
+    "  --long           three repeats of every count\n"
     "  --builds DIR     build there (default: codeq-lab/plants in the user's cache)\n"
     "  --record FILE    write the findings there as JSON\n"
     "  --json           one JSON object on stdout\n"
@@ -41,9 +38,17 @@ static const char help[] =
     "examples:\n"
     "  codeq-bench selftest\n"
     "  codeq-bench selftest --counts-only --seed 7\n"
+    "  codeq-bench selftest --plant stall\n"
     "  codeq-bench selftest --long --record results/.selftest/today.json\n";
 
 static const char *const places[] = {"create", "claim", "complete"};
+
+/* Where compare must put the blame. */
+enum blame {
+    BLAME_FUNCTION, /* the first part of the metric names the planted function */
+    BLAME_CALL, /* the headline leads with the planted call's round trip */
+    BLAME_TAIL, /* the planted call's tail grew, more than the others' */
+};
 
 /* A planted change, what must be found, and what else follows from it. Names are of the metric
  * table, without scope; lists end with NULL. */
@@ -51,32 +56,32 @@ static const struct plant {
     const char *name;
     const char *must; /* "" : no counted metric may move */
     bool leak;
-    bool blames_function; /* the first part of `must` names the planted function */
+    enum blame blame;
     bool at_claim_only;
     const char *may[8];
 } plants[] = {
-    {"instructions", "instructions_per_op", false, true, false, {NULL}},
+    {"instructions", "instructions_per_op", false, BLAME_FUNCTION, false, {NULL}},
     {"allocation",
      "allocs_per_op",
      false,
-     true,
+     BLAME_FUNCTION,
      false,
      {"alloc_bytes_per_op", "instructions_per_op", NULL}},
     {"round-trip",
      "round_trips_per_op",
      false,
-     false,
+     BLAME_CALL,
      true,
      {"instructions_per_op", "redis_calls_per_op", "redis_commands_per_op", "bytes_to_redis_per_op",
       "bytes_from_redis_per_op", "syscalls_per_op", NULL}},
     {"leak",
      "live_bytes_per_op",
      true,
-     false,
+     BLAME_FUNCTION,
      false,
      {"allocs_per_op", "alloc_bytes_per_op", "heap_peak_bytes", NULL}},
-    {"busy-loop", "instructions_per_op", false, true, false, {NULL}},
-    {"stall", "", false, false, false, {NULL}}, /* found by its tail */
+    {"busy-loop", "instructions_per_op", false, BLAME_FUNCTION, false, {NULL}},
+    {"stall", "", false, BLAME_TAIL, false, {NULL}},
 };
 #define PLANTS (sizeof plants / sizeof *plants)
 
@@ -94,9 +99,9 @@ struct selftest {
     bool as_json;
     const char *builds;
     const char *record;
+    const char *only; /* the one plant that is checked; NULL: all */
     const char *place; /* the planted function: "claim" */
     char root[RESULT_PATH_MAX];
-    char work[64]; /* result sets; removed at the end */
     char self[RESULT_PATH_MAX];
     struct check checks[CHECKS_MAX];
     size_t count;
@@ -170,29 +175,39 @@ static int build_plant(const struct selftest *t, const char *name, const char *p
     return code;
 }
 
-/* Count with profiles; the set's folder into set_dir. */
-static int measure(const struct selftest *t, const char *drive, const char *name,
-                   char set_dir[RESULT_PATH_MAX], struct err *err)
+/* What plain compare says of two programs, as JSON, the caller's to free; NULL with text. */
+static struct json *ask_compare(const struct selftest *t, const char *a, const char *b, bool times,
+                                struct err *err)
 {
-    char out_dir[RESULT_PATH_MAX];
+    char seed[24];
+    snprintf(seed, sizeof seed, "%lld", (long long)t->seed);
+    const char *argv[12] = {
+        t->self,  "compare", "--fresh", "--even-same", "--json", "--repeat", t->is_long ? "3" : "1",
+        "--seed", seed};
+    int n = 9;
+    if (!times) {
+        argv[n++] = "--counts-only";
+    }
+    argv[n++] = a;
+    argv[n] = b;
+    const char *whole[13];
+    memcpy(whole, argv, sizeof argv);
+    whole[n + 1] = NULL;
     char *out = NULL;
-    snprintf(out_dir, sizeof out_dir, "%s/%s", t->work, name);
-    const char *argv[] = {
-        t->self,  "run",   "--quick", "--profile", "--repeat", t->is_long ? "3" : "1",
-        "--json", "--out", out_dir,   "--drive",   drive,      SCENARIO_DEFAULT,
-        NULL};
-    int code = run_step(argv, 0, &out, err);
-    if (code != 0) {
-        return code;
+    int code = run_step(whole, CMD_INCONCLUSIVE, &out, err);
+    if (code < 0) {
+        return NULL;
     }
     struct json *answer = json_parse(out, strlen(out), err);
     free(out);
     if (answer == NULL) {
-        return err_prefix(err, -EBADMSG, "run --json");
+        err_prefix(err, -EBADMSG, "compare --json");
+    } else if (json_first(json_get(answer, "scenarios")) == NULL) {
+        err_set(err, -EIO, "compare: %s", json_string(json_get(answer, "headline"), "nothing"));
+        json_free(answer);
+        answer = NULL;
     }
-    snprintf(set_dir, RESULT_PATH_MAX, "%s", json_string(json_get(answer, "set"), ""));
-    json_free(answer);
-    return 0;
+    return answer;
 }
 
 static bool is_one_of(const char *id, const char *const *names)
@@ -206,138 +221,146 @@ static bool is_one_of(const char *id, const char *const *names)
     return false;
 }
 
-/* Judge what compare said of a plant, NULL: of the same program twice. */
+static void fail(struct check *check, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void fail(struct check *check, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    check->ok = false;
+    vsnprintf(check->found, sizeof check->found, format, args);
+    va_end(args);
+}
+
+/* Whether the blame for the metric that must be worse is where the plant is. */
+static bool is_blamed(const struct selftest *t, const struct plant *plant, const struct json *m,
+                      const char *headline, struct check *check)
+{
+    char wanted[64];
+    const char *part = json_string(json_get(json_first(json_get(m, "parts")), "name"), "nothing");
+    switch (plant->blame) {
+    case BLAME_FUNCTION:
+        snprintf(wanted, sizeof wanted, "store_%s", t->place);
+        if (strstr(part, wanted) == NULL) {
+            fail(check, "%s is blamed on %s, not on %s", plant->must, part, wanted);
+            return false;
+        }
+        return true;
+    case BLAME_CALL:
+        snprintf(wanted, sizeof wanted, "%s makes 1 more Redis round trip", t->place);
+        if (strstr(headline, wanted) == NULL) {
+            fail(check, "the first sentence does not say '%s': %s", wanted, headline);
+            return false;
+        }
+        return true;
+    case BLAME_TAIL:
+        break; /* no counted metric must be worse */
+    }
+    return true;
+}
+
+/* Judge what compare said of the counts; plant NULL: of the same program twice. */
 static void judge_counts(const struct selftest *t, const struct plant *plant,
                          const struct json *answer, struct check *check)
 {
     static const char *const none[] = {NULL};
     const char *const must[] = {plant != NULL && plant->must[0] != '\0' ? plant->must : NULL, NULL};
+    const char *headline = json_string(json_get(answer, "headline"), "compare said nothing");
     bool found = must[0] == NULL;
-    char blamed[64];
-    snprintf(blamed, sizeof blamed, "store_%s", t->place);
     check->ok = true;
-    snprintf(check->found, sizeof check->found, "%s",
-             json_string(json_get(answer, "headline"), "compare said nothing"));
+    snprintf(check->found, sizeof check->found, "%s", headline);
     const struct json *scenario = json_first(json_get(answer, "scenarios"));
-    if (scenario == NULL) {
-        check->ok = false;
-    }
+    size_t seen = 0;
     for (const struct json *m = json_first(json_get(scenario, "metrics")); m != NULL;
          m = json_next(m)) {
         const char *id = json_string(json_get(m, "id"), "");
         const char *verdict = json_string(json_get(m, "verdict"), "");
+        if (strcmp(json_string(json_get(m, "class"), ""), "counted") != 0) {
+            continue;
+        }
+        seen++;
         if (strcmp(verdict, "same") == 0 || strcmp(verdict, "inconclusive") == 0) {
             continue;
         }
         bool worse = strcmp(verdict, "worse") == 0;
         if (worse && is_one_of(id, must)) {
-            const char *part =
-                json_string(json_get(json_first(json_get(m, "parts")), "name"), "nothing");
             found = !plant->leak || json_bool(json_get(m, "leak"), false);
-            if (plant->blames_function && strstr(part, blamed) == NULL) {
-                check->ok = false;
-                snprintf(check->found, sizeof check->found, "%s is blamed on %s, not on %s", id,
-                         part, blamed);
+            if (!is_blamed(t, plant, m, headline, check)) {
                 return;
             }
         } else if (!worse || !is_one_of(id, plant != NULL ? plant->may : none)) {
-            check->ok = false;
-            snprintf(check->found, sizeof check->found, "false alarm: %s is %s (%g to %g)", id,
-                     verdict, json_number(json_get(m, "a"), 0), json_number(json_get(m, "b"), 0));
+            fail(check, "false alarm: %s is %s (%g to %g)", id, verdict,
+                 json_number(json_get(m, "a"), 0), json_number(json_get(m, "b"), 0));
             return;
         }
     }
-    if (!found) {
-        check->ok = false;
-        snprintf(check->found, sizeof check->found, "not found: %s is not worse", plant->must);
+    if (!found || seen == 0) {
+        fail(check, "not found: %s is not worse: %s",
+             plant != NULL ? plant->must : "nothing was counted and it", headline);
     }
 }
 
-static int check_counts(struct selftest *t, const struct plant *plant, const char *base_set,
-                        const char *drive, struct err *err)
+/* Judge what it said of times: wanted is the call whose tail must have grown most; NULL: nothing
+ * may have moved. */
+static void judge_times(const struct json *answer, const char *wanted, struct check *check)
 {
-    int64_t began_ns = clock_monotonic_ns(clock_system());
-    const char *name = plant != NULL ? plant->name : "itself";
-    char set_dir[RESULT_PATH_MAX];
-    char *out = NULL;
-    int code = measure(t, drive, name, set_dir, err);
-    if (code != 0) {
-        return code;
-    }
-    const char *argv[] = {t->self, "compare", "--json", base_set, set_dir, NULL};
-    code = run_step(argv, CMD_INCONCLUSIVE, &out, err);
-    if (code < 0) {
-        return code;
-    }
-    struct json *answer = json_parse(out, strlen(out), err);
-    free(out);
-    if (answer == NULL) {
-        return err_prefix(err, -EBADMSG, "compare --json");
-    }
-    struct check *check =
-        new_check(t, plant != NULL ? "counts, planted %s" : "counts, A against %s", name);
-    judge_counts(t, plant, answer, check);
-    json_free(answer);
-    end_check(t, check, began_ns);
-    return 0;
-}
-
-/* --- times --- */
-
-/* Says in check which timed metric or tail moved; wanted: the call whose tail must have. */
-static int judge_times(const struct pairs *pairs, const char *wanted, struct check *check,
-                       struct err *err)
-{
-    struct verdict_timed verdicts[PAIRS_METRICS_MAX];
-    struct pairs_tail tails[PAIRS_CALLS_MAX];
-    int code = pairs_verdicts(pairs, VERDICT_EFFECT_MIN, verdicts, err);
-    int count = code == 0 ? pairs_tails(pairs, tails, err) : code;
-    if (count < 0) {
-        return count;
-    }
+    const struct json *scenario = json_first(json_get(answer, "scenarios"));
+    size_t metrics = 0;
     check->ok = true;
-    if (wanted == NULL) {
-        snprintf(check->found, sizeof check->found,
-                 "%zu metrics, no verdict but same or "
-                 "inconclusive in %zu pairs",
-                 pairs->metric_count, pairs->count);
-    }
-    for (size_t m = 0; m < pairs->metric_count && wanted == NULL; m++) {
-        const struct verdict_timed *v = &verdicts[m];
-        if (v->verdict == VERDICT_WORSE || v->verdict == VERDICT_BETTER) {
-            check->ok = false;
-            snprintf(check->found, sizeof check->found, "false alarm: %s is %s, %.3f [%.3f, %.3f]",
-                     pairs->metrics[m].id, verdict_name(v->verdict), v->effect, v->low, v->high);
+    for (const struct json *m = json_first(json_get(scenario, "metrics")); m != NULL;
+         m = json_next(m)) {
+        const char *verdict = json_string(json_get(m, "verdict"), "");
+        bool moved = strcmp(verdict, "worse") == 0 || strcmp(verdict, "better") == 0;
+        if (strcmp(json_string(json_get(m, "class"), ""), "timed") != 0) {
+            continue;
         }
-    }
-    const struct pairs_tail *heaviest = NULL;
-    for (int i = 0; i < count; i++) {
-        const struct pairs_tail *tail = &tails[i];
-        bool moved = tail->verdict == VERDICT_WORSE || tail->verdict == VERDICT_BETTER;
+        metrics++;
         if (moved && wanted == NULL) {
-            check->ok = false;
-            snprintf(check->found, sizeof check->found,
-                     "false alarm: %s has %.2f times as many requests above %.3f ms [%.2f, %.2f]",
-                     tail->call, tail->ratio.estimate, (double)tail->threshold_ns / 1e6,
-                     tail->ratio.low, tail->ratio.high);
-        }
-        if (moved && (heaviest == NULL || tail->ratio.estimate > heaviest->ratio.estimate)) {
-            heaviest = tail;
+            fail(check, "false alarm: %s is %s, %.3f [%.3f, %.3f]",
+                 json_string(json_get(m, "id"), ""), verdict, json_number(json_get(m, "effect"), 0),
+                 json_number(json_get(m, "low"), 0), json_number(json_get(m, "high"), 0));
+            return;
         }
     }
-    if (wanted != NULL) {
-        check->ok = heaviest != NULL && heaviest->verdict == VERDICT_WORSE &&
-                    strcmp(heaviest->call, wanted) == 0;
-        if (heaviest == NULL) {
-            snprintf(check->found, sizeof check->found, "not found: no tail grew");
-        } else {
-            snprintf(check->found, sizeof check->found,
-                     "%.2f times as many %s requests above %.3f ms [%.2f, %.2f], %lld samples",
-                     heaviest->ratio.estimate, heaviest->call, (double)heaviest->threshold_ns / 1e6,
-                     heaviest->ratio.low, heaviest->ratio.high, (long long)heaviest->samples_a);
+    const struct json *most = NULL;
+    double most_ratio = 0;
+    for (const struct json *tail = json_first(json_get(scenario, "tails")); tail != NULL;
+         tail = json_next(tail)) {
+        const char *verdict = json_string(json_get(tail, "verdict"), "");
+        double ratio = json_number(json_get(tail, "ratio"), 0);
+        bool moved = strcmp(verdict, "worse") == 0 || strcmp(verdict, "better") == 0;
+        if (moved && wanted == NULL) {
+            fail(check, "false alarm: %s has %.2f times as many requests above %.3f ms",
+                 json_string(json_get(tail, "call"), ""), ratio,
+                 json_number(json_get(tail, "threshold_ns"), 0) / 1e6);
+            return;
+        }
+        if (moved && ratio > most_ratio) {
+            most = tail;
+            most_ratio = ratio;
         }
     }
-    return 0;
+    if (metrics == 0 || json_bool(json_get(scenario, "unsteady"), false)) {
+        fail(check, "times cannot be judged: %s",
+             json_string(json_get(answer, "headline"), "nothing"));
+    } else if (wanted == NULL) {
+        snprintf(check->found, sizeof check->found,
+                 "%zu metrics, no verdict but same or inconclusive in %.0f pairs", metrics,
+                 json_number(json_get(scenario, "screen_pairs"), 0) +
+                     json_number(json_get(scenario, "confirm_pairs"), 0));
+    } else if (most == NULL) {
+        fail(check, "not found: no tail grew: %s", json_string(json_get(answer, "headline"), ""));
+    } else {
+        const char *call = json_string(json_get(most, "call"), "");
+        check->ok = strcmp(call, wanted) == 0 &&
+                    strcmp(json_string(json_get(most, "verdict"), ""), "worse") == 0;
+        snprintf(check->found, sizeof check->found,
+                 "%.2f times as many %s requests above %.3f ms [%.2f, %.2f], %.0f samples%s",
+                 most_ratio, call, json_number(json_get(most, "threshold_ns"), 0) / 1e6,
+                 json_number(json_get(most, "low"), 0), json_number(json_get(most, "high"), 0),
+                 json_number(json_get(most, "samples"), 0), check->ok ? "" : ": the wrong call");
+    }
 }
 
 /* Which words noise.h has for the time since `before`, behind what was found. */
@@ -353,48 +376,33 @@ static void add_noise(const struct noise_sample *before, struct check *check)
     snprintf(check->found + n, sizeof check->found - n, "; machine %s", words);
 }
 
-static int check_times(struct selftest *t, const char *a_drive, const char *b_drive,
-                       const char *wanted, struct err *err)
+/* One comparison: its counts are one check, its times, where taken, another. */
+static int check_pair(struct selftest *t, const struct plant *plant, const char *plain,
+                      const char *drive, bool times, struct err *err)
 {
-    char path[RESULT_PATH_MAX + 64];
-    char dir[RESULT_PATH_MAX];
-    char counter[RESULT_PATH_MAX];
-    programs_scenarios(t->root, dir, sizeof dir);
-    programs_alloc_count(counter, sizeof counter);
-    snprintf(path, sizeof path, "%s/%s.json", dir, SCENARIO_DEFAULT);
-    struct scenario *scenario = scenario_read(path, err);
-    if (scenario == NULL) {
-        return -EINVAL;
-    }
-    scenario->timed.ops = TIMED_OPS;
-    scenario->timed.warm_ops = TIMED_OPS / 10;
-    scenario->timed.duration_ms_max = 0;
     int64_t began_ns = clock_monotonic_ns(clock_system());
-    int cpu = (int)sysconf(_SC_NPROCESSORS_ONLN) - 1;
-    struct session a = {.cpu = cpu, .stopped = cmd_stopped};
-    struct session b = {.cpu = cpu, .stopped = cmd_stopped};
-    struct pairs *pairs = pairs_new(scenario->operation);
     struct noise_sample before;
     noise_take(&before);
-    int code = session_open(&a, a_drive, counter, err);
-    code = code != 0 ? code : session_open(&b, b_drive, counter, err);
-    code = code != 0
-               ? code
-               : pairs_run(pairs, &a, &b, scenario, t->is_long ? TIMED_PAIRS_LONG : TIMED_PAIRS,
-                           (uint64_t)t->seed, err);
-    if (code == 0) {
-        struct check *check =
-            new_check(t, wanted != NULL ? "times, planted %s" : "times, A against %s",
-                      wanted != NULL ? "stall" : "itself");
-        code = judge_times(pairs, wanted, check, err);
+    struct json *answer = ask_compare(t, plain, drive, times, err);
+    if (answer == NULL) {
+        return -EIO;
+    }
+    const char *name = plant != NULL ? plant->name : "itself";
+    struct check *check =
+        new_check(t, plant != NULL ? "counts, planted %s" : "counts, A against %s", name);
+    judge_counts(t, plant, answer, check);
+    if (!check->ok) {
+        add_noise(&before, check);
+    }
+    end_check(t, check, began_ns);
+    if (times) {
+        check = new_check(t, plant != NULL ? "times, planted %s" : "times, A against %s", name);
+        judge_times(answer, plant != NULL ? t->place : NULL, check);
         add_noise(&before, check);
         end_check(t, check, began_ns);
     }
-    pairs_free(pairs);
-    session_close(&a);
-    session_close(&b);
-    scenario_free(scenario);
-    return code;
+    json_free(answer);
+    return 0;
 }
 
 /* --- all of it --- */
@@ -403,26 +411,24 @@ static int run_all(struct selftest *t, struct err *err)
 {
     char plain[RESULT_PATH_MAX];
     char drive[RESULT_PATH_MAX];
-    char base_set[RESULT_PATH_MAX];
     int code = build_plant(t, "none", "claim", plain, err);
-    code = code != 0 ? code : measure(t, plain, "base", base_set, err);
-    code = code != 0 ? code : check_counts(t, NULL, base_set, plain, err);
+    code = code != 0 ? code : check_pair(t, NULL, plain, plain, !t->counts_only, err);
     for (size_t i = 0; i < PLANTS && code == 0; i++) {
+        const struct plant *plant = &plants[i];
         if (cmd_stopped()) {
             return err_set(err, -EINTR, "interrupted");
         }
+        if (t->only != NULL && strcmp(t->only, plant->name) != 0) {
+            continue;
+        }
         const char *chosen = t->place;
-        t->place = plants[i].at_claim_only ? "claim" : chosen;
-        code = build_plant(t, plants[i].name, t->place, drive, err);
-        code = code != 0 ? code : check_counts(t, &plants[i], base_set, drive, err);
+        bool times = plant->blame == BLAME_TAIL && !t->counts_only;
+        t->place = plant->at_claim_only ? "claim" : chosen;
+        code = build_plant(t, plant->name, t->place, drive, err);
+        code = code != 0 ? code : check_pair(t, plant, plain, drive, times, err);
         t->place = chosen;
     }
-    if (code == 0 && !t->counts_only) {
-        code = check_times(t, plain, plain, NULL, err);
-        /* The stall was built last. */
-        code = code != 0 ? code : check_times(t, plain, drive, t->place, err);
-    }
-    return code;
+    return cmd_stopped() ? err_set(err, -EINTR, "interrupted") : code;
 }
 
 static struct json *report(const struct selftest *t, bool trusted)
@@ -494,26 +500,43 @@ static int prepare(struct selftest *t, char builds[RESULT_PATH_MAX], struct err 
         const char *cache = getenv("XDG_CACHE_HOME");
         const char *home = getenv("HOME");
         bool own = cache != NULL && cache[0] == '/';
-        snprintf(builds, RESULT_PATH_MAX, "%.700s%s/codeq-lab/plants",
+        /* A build belongs to its checkout: another one's is of no use. */
+        uint32_t hash = 2166136261u;
+        for (const char *c = t->root; *c != '\0'; c++) {
+            hash = (hash ^ (unsigned char)*c) * 16777619u;
+        }
+        snprintf(builds, RESULT_PATH_MAX, "%.700s%s/codeq-lab/plants/%08x",
                  own            ? cache
                  : home != NULL ? home
                                 : "/tmp",
-                 own ? "" : "/.cache");
+                 own ? "" : "/.cache", hash);
         t->builds = builds;
     }
-    snprintf(t->work, sizeof t->work, "/tmp/codeq-selftest-XXXXXX");
-    return mkdtemp(t->work) != NULL
-               ? 0
-               : err_set(err, -errno, "selftest: %s: %s", t->work, strerror(errno));
+    return 0;
+}
+
+static bool is_plant(const char *name)
+{
+    for (size_t i = 0; i < PLANTS; i++) {
+        if (strcmp(plants[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int cmd_selftest(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},   {"counts-only", no_argument, NULL, 'c'},
-        {"long", no_argument, NULL, 'l'},         {"builds", required_argument, NULL, 'b'},
-        {"record", required_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},         {0},
+        {"seed", required_argument, NULL, 's'},
+        {"counts-only", no_argument, NULL, 'c'},
+        {"long", no_argument, NULL, 'l'},
+        {"builds", required_argument, NULL, 'b'},
+        {"record", required_argument, NULL, 'r'},
+        {"json", no_argument, NULL, 'j'},
+        {"plant", required_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     static struct selftest t = {.seed = 1};
     char builds[RESULT_PATH_MAX];
@@ -535,6 +558,9 @@ int cmd_selftest(int argc, char **argv)
         case 'b':
             t.builds = optarg;
             break;
+        case 'p':
+            t.only = optarg;
+            break;
         case 'r':
             t.record = optarg;
             break;
@@ -553,13 +579,17 @@ int cmd_selftest(int argc, char **argv)
                 argv[optind]);
         return cmd_fail(CMD_USAGE, &err);
     }
+    if (t.only != NULL && !is_plant(t.only)) {
+        err_set(&err, -EINVAL, "selftest: --plant %.40s: none of that name: --help lists them",
+                t.only);
+        return cmd_fail(CMD_USAGE, &err);
+    }
     t.place = places[(size_t)t.seed % (sizeof places / sizeof *places)];
     int code = prepare(&t, builds, &err);
     if (code != 0) {
         return cmd_fail(CMD_USAGE, &err);
     }
     code = run_all(&t, &err);
-    remove_tree(t.work);
     if (code != 0) {
         return cmd_fail(code == -EINTR ? CMD_INTERRUPTED : CMD_USAGE, &err);
     }

@@ -41,6 +41,12 @@ static int64_t now_ns(void)
 /* "<tree16>-<toolchain8>" of a built revision. */
 static void build_name(const struct revision *revision, char out[64])
 {
+    char sha256[DIGEST_BYTES];
+    if (revision->program[0] != '\0') {
+        bool read = digest_file(revision->program, sha256, NULL) == 0;
+        snprintf(out, 64, "%.16s-program", read ? sha256 : "unreadable");
+        return;
+    }
     char path[REVISION_PATH_BYTES];
     snprintf(path, sizeof path, "%s", revision->build_dir);
     char *slash = strrchr(path, '/');
@@ -145,13 +151,20 @@ static void tell_build(void *arg, const char *line)
     }
 }
 
+static int build_one(const char *name, struct revision *out, struct err *err)
+{
+    if (revision_take_program(name, out)) {
+        return 0;
+    }
+    int code = revision_resolve(".", name, out, err);
+    return code != 0 ? code : revision_build(".", out, "codeq-drive", tell_build, NULL, err);
+}
+
 static int build_both(struct work *work, struct err *err)
 {
     struct compare_fresh *out = work->out;
-    int code = revision_resolve(".", work->options->a, &out->a, err);
-    code = code != 0 ? code : revision_resolve(".", work->options->b, &out->b, err);
-    code = code != 0 ? code : revision_build(".", &out->a, "codeq-drive", tell_build, NULL, err);
-    code = code != 0 ? code : revision_build(".", &out->b, "codeq-drive", tell_build, NULL, err);
+    int code = build_one(work->options->a, &out->a, err);
+    code = code != 0 ? code : build_one(work->options->b, &out->b, err);
     tell_build(NULL, "");
     if (isatty(STDERR_FILENO) == 1) {
         fputs("\r\033[K", stderr);
@@ -247,7 +260,8 @@ static bool is_counted(const struct work *work, const char *set, const struct sc
 
 static int count_side(struct work *work, int side, const struct scenario *scenario, struct err *err)
 {
-    static const struct measure_options options = {.counts_only = true, .profile = true};
+    const struct measure_options options = {
+        .counts_only = true, .profile = true, .repeats = work->options->repeats};
     struct env env;
     char *summary = NULL;
     if (is_counted(work, work->out->set[side], scenario)) {
@@ -274,9 +288,10 @@ static void leave_out(struct compare_fresh *out, const char *what, const char *s
              scenario);
 }
 
-static double counts_guess_sec(const struct scenario *scenario)
+static double counts_guess_sec(const struct work *work, const struct scenario *scenario)
 {
-    static const struct measure_options options = {.counts_only = true, .profile = true};
+    const struct measure_options options = {
+        .counts_only = true, .profile = true, .repeats = work->options->repeats};
     return 2 * measure_guess_sec(scenario, &options);
 }
 
@@ -287,7 +302,7 @@ static int count_all(struct work *work, struct err *err)
     for (size_t i = 0; i < work->scenario_count && code == 0; i++) {
         const struct scenario *scenario = work->scenarios[i];
         /* The first is measured whatever the budget: without it there is no answer at all. */
-        if (i > 0 && no_time_for(work, counts_guess_sec(scenario))) {
+        if (i > 0 && no_time_for(work, counts_guess_sec(work, scenario))) {
             leave_out(out, "everything", scenario->id);
             continue;
         }
@@ -355,7 +370,7 @@ static int measure_both(struct work *work, struct err *err)
 {
     double guess = 0;
     for (size_t i = 0; i < work->scenario_count; i++) {
-        guess += counts_guess_sec(work->scenarios[i]);
+        guess += counts_guess_sec(work, work->scenarios[i]);
         guess += work->options->counts_only ? 0 : compare_timed_guess_sec(work->scenarios[i]);
     }
     progress_start(&work->progress, guess);

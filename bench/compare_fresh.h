@@ -21,12 +21,13 @@
 #define COMPARE_SCENARIOS_MAX 64
 
 struct compare_fresh_options {
-    const char *a; /* revisions */
+    const char *a; /* revisions, or paths of drivers */
     const char *b;
     const char *scenarios_dir;
     const char *const *scenarios; /* ids; none: the default one */
     size_t scenario_count;
     bool counts_only;
+    int64_t repeats; /* of the counts; 0: as the scenario says */
     bool even_same; /* measure one program against itself */
     int64_t budget_ns; /* 0: none */
     uint64_t seed;

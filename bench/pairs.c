@@ -170,31 +170,6 @@ int pairs_add(struct pairs *pairs, const struct json *a, const struct json *b, s
     return 0;
 }
 
-int pairs_run(struct pairs *pairs, struct session *a, struct session *b,
-              const struct scenario *scenario, size_t wanted, uint64_t seed, struct err *err)
-{
-    while (pairs->count < wanted) {
-        struct json *lines[2] = {NULL, NULL};
-        bool a_first = verdict_a_first(seed, pairs->count);
-        int code = 0;
-        for (int turn = 0; turn < 2 && code == 0; turn++) {
-            int side = (turn == 0) == a_first ? 0 : 1;
-            const struct run_order order = {
-                .kind = RUN_TIMED, .repeat = (int64_t)pairs->count, .scale = 1};
-            code = run_process(side == 0 ? a : b, scenario, &order, &lines[side], err);
-        }
-        if (code == 0) {
-            code = pairs_add(pairs, lines[0], lines[1], err);
-        }
-        json_free(lines[0]);
-        json_free(lines[1]);
-        if (code != 0) {
-            return code;
-        }
-    }
-    return 0;
-}
-
 static int judge_tail(const struct pairs_call *call, size_t count, struct pairs_tail *tail,
                       struct err *err)
 {

@@ -51,10 +51,6 @@ void pairs_free(struct pairs *pairs);
  * full. pairs stays as it was. */
 int pairs_add(struct pairs *pairs, const struct json *a, const struct json *b, struct err *err);
 
-/* Run pairs until there are `wanted`. 0, or with text what run_process says. */
-int pairs_run(struct pairs *pairs, struct session *a, struct session *b,
-              const struct scenario *scenario, size_t wanted, uint64_t seed, struct err *err);
-
 /* Requests beyond A's pooled PAIRS_TAIL_P, B against A. */
 struct pairs_tail {
     const char *call; /* borrowed of pairs */

@@ -146,6 +146,19 @@ int revision_resolve(const char *repo, const char *name, struct revision *out, s
     return code;
 }
 
+bool revision_take_program(const char *name, struct revision *out)
+{
+    struct stat st;
+    if (strchr(name, '/') == NULL || strlen(name) >= sizeof out->program || stat(name, &st) != 0 ||
+        !S_ISREG(st.st_mode) || access(name, X_OK) != 0) {
+        return false;
+    }
+    *out = (struct revision){0};
+    snprintf(out->name, sizeof out->name, "%s", name);
+    snprintf(out->program, sizeof out->program, "%s", name);
+    return true;
+}
+
 static void cache_root(char out[REVISION_PATH_BYTES])
 {
     const char *cache = getenv("XDG_CACHE_HOME");
@@ -415,6 +428,10 @@ int revision_build(const char *repo, struct revision *revision, const char *prog
 void revision_program(const struct revision *revision, const char *program,
                       char out[REVISION_PATH_BYTES])
 {
+    if (revision->program[0] != '\0') {
+        memcpy(out, revision->program, REVISION_PATH_BYTES);
+        return;
+    }
     snprintf(out, REVISION_PATH_BYTES, "%.*s/src/%s", REVISION_PATH_BYTES - 64, revision->build_dir,
              program);
 }

@@ -18,12 +18,17 @@ struct revision {
     char commit[64]; /* full hash; "" for a working tree that differs from HEAD */
     char tree[64]; /* full hash */
     char subject[200]; /* first line of the commit's message; "" for a working tree */
+    char program[REVISION_PATH_BYTES]; /* a driver that was given by its path; else "" */
     char build_dir[REVISION_PATH_BYTES]; /* of the built revision; "" before revision_build */
 };
 
 /* Resolve what git can name; "." is the working tree with everything that git does not ignore.
  * -ENOENT with text when git does not know it. repo: a folder inside the checkout. */
 int revision_resolve(const char *repo, const char *name, struct revision *out, struct err *err);
+
+/* name is the path of a program (it has a slash): nothing is to be resolved or built. False when it
+ * is none. */
+bool revision_take_program(const char *name, struct revision *out);
 
 /* Called with a line of progress ("compiling 3f2a...: 12/60"); NULL: silent. */
 typedef void revision_progress_fn(void *arg, const char *line);
