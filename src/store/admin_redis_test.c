@@ -214,36 +214,15 @@ static void a_task_is_deleted_in_any_state_and_under_a_lease_only_by_force(void 
     assert_accounts(f);
 }
 
-static int start(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state)
-{
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
-static int new_queue(void **state)
-{
-    fixture_new_queue(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(dead_letters_are_paged_longest_dead_first, new_queue),
-        cmocka_unit_test_setup(a_replayed_task_is_new_but_for_its_id_and_body, new_queue),
+        cmocka_unit_test_setup(dead_letters_are_paged_longest_dead_first, fixture_queue_start),
+        cmocka_unit_test_setup(a_replayed_task_is_new_but_for_its_id_and_body, fixture_queue_start),
         cmocka_unit_test_setup(all_dead_letters_are_purged_and_those_that_died_later_stay,
-                               new_queue),
+                               fixture_queue_start),
         cmocka_unit_test_setup(a_task_is_deleted_in_any_state_and_under_a_lease_only_by_force,
-                               new_queue),
+                               fixture_queue_start),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fixture_group_start, fixture_group_stop);
 }

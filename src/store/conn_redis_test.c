@@ -519,21 +519,6 @@ static void replies_of_a_server_that_is_no_redis_are_errors(void **state)
     }
 }
 
-static int start(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state)
-{
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,5 +538,5 @@ int main(void)
         cmocka_unit_test(an_operation_in_lock_step_is_one_round_trip),
         cmocka_unit_test(replies_of_a_server_that_is_no_redis_are_errors),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fixture_group_start, fixture_group_stop);
 }

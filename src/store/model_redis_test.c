@@ -10,7 +10,6 @@
 #include "store/store.h"
 #include "store/store_fixture.h"
 
-#define T0_US INT64_C(2208988800000000)
 #define RETENTION_MS 60000
 #define TASKS_MAX 20000
 #define KEYS 40
@@ -635,7 +634,7 @@ static int play(struct fixture *f, uint64_t seed, const struct patch *patch, str
     static const struct backoff_policy policies[] = {
         {BACKOFF_EXPONENTIAL, 300, 5000}, {BACKOFF_FIXED, 0, 4000}, {BACKOFF_LINEAR, 700, 1500}};
     memset(m, 0, sizeof *m);
-    m->now_us = T0_US + 12345;
+    m->now_us = FIXTURE_T0_US + 12345;
     m->policy = policies[seed % 3];
     struct store_options options = f->options;
     options.retention_ms = RETENTION_MS;
@@ -723,26 +722,11 @@ static void each_broken_script_is_caught(void **state)
     free(m);
 }
 
-static int start(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state)
-{
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_do_what_the_model_says),
         cmocka_unit_test(each_broken_script_is_caught),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fixture_group_start, fixture_group_stop);
 }

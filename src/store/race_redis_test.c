@@ -210,26 +210,11 @@ static void racing_creates_with_one_key_make_one_task(void **state)
     assert_accounts(f);
 }
 
-static int start(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state)
-{
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clients_that_race_complete_each_task_once_and_lose_none),
         cmocka_unit_test(racing_creates_with_one_key_make_one_task),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fixture_group_start, fixture_group_stop);
 }

@@ -599,3 +599,42 @@ void assert_accounts(struct fixture *f)
     }
     free(text);
 }
+
+int fixture_group_start(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    fixture_start(f);
+    *state = f;
+    return 0;
+}
+
+int fixture_group_stop(void **state)
+{
+    fixture_stop(*state);
+    free(*state);
+    return 0;
+}
+
+int fixture_queue_start(void **state)
+{
+    fixture_new_queue(*state);
+    return 0;
+}
+
+int fixture_still_start(void **state)
+{
+    struct fixture *f = *state;
+    store_close(f->store);
+    f->store = fixture_open_patched(f, NULL, NULL);
+    fixture_set_time(f, FIXTURE_T0_US);
+    fixture_new_queue(f);
+    return 0;
+}
+
+int fixture_still_stop(void **state)
+{
+    struct fixture *f = *state;
+    store_close(f->store);
+    f->store = fixture_open(f, 1);
+    return 0;
+}

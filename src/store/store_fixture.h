@@ -10,6 +10,10 @@
 #include "store/store.h"
 
 #define FIXTURE_SCRIPT_SETS_MAX 32
+#define FIXTURE_T0_US \
+    INT64_C(2208988800000000) /* 2040-01-01, for stores whose time stands still \
+                               */
+#define FIXTURE_T0_MS (FIXTURE_T0_US / 1000)
 
 struct fixture {
     struct redis_server server;
@@ -32,6 +36,14 @@ void fixture_stop(struct fixture *fixture);
 
 /* Make f->queue a new, empty one. */
 void fixture_new_queue(struct fixture *fixture);
+
+/* For cmocka: a group's fixture with plain options in *state; a new queue for a test; and, for
+ * tests that move the clock, a store of still time at FIXTURE_T0_US until the test is over. */
+int fixture_group_start(void **state);
+int fixture_group_stop(void **state);
+int fixture_queue_start(void **state);
+int fixture_still_start(void **state);
+int fixture_still_stop(void **state);
 
 /* A copy for another thread, with a connection for raw commands of its own. */
 void fixture_share(const struct fixture *fixture, struct fixture *out_copy);

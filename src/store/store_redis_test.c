@@ -11,49 +11,6 @@
 #include "store/store.h"
 #include "store/store_fixture.h"
 
-#define T0_US INT64_C(2208988800000000) /* 2040-01-01, for stores whose time stands still */
-#define T0_MS (T0_US / 1000)
-
-static int group_start(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int group_stop(void **state)
-{
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
-static int new_queue(void **state)
-{
-    fixture_new_queue(*state);
-    return 0;
-}
-
-/* For tests that move the clock: f->store is one of still time, at T0. */
-static int still_time(void **state)
-{
-    struct fixture *f = *state;
-    store_close(f->store);
-    f->store = fixture_open_patched(f, NULL, NULL);
-    fixture_set_time(f, T0_US);
-    fixture_new_queue(f);
-    return 0;
-}
-
-static int real_time(void **state)
-{
-    struct fixture *f = *state;
-    store_close(f->store);
-    f->store = fixture_open(f, 1);
-    return 0;
-}
-
 static struct store_lease_ref by_token(const struct task_member *token)
 {
     return (struct store_lease_ref){.has_token = true, .token = *token};
@@ -228,8 +185,8 @@ static void a_delayed_task_is_ready_at_its_ms_and_not_before(void **state)
     struct fixture *f = *state;
     struct store_create_item items[] = {
         {.max_attempts = 1, .delay_ms = 1500, .body = bytes_of("delay")},
-        {.max_attempts = 1, .run_at_ms = T0_MS + 1000, .body = bytes_of("run at")},
-        {.max_attempts = 1, .run_at_ms = T0_MS, .delay_ms = 9999, .body = bytes_of("past")},
+        {.max_attempts = 1, .run_at_ms = FIXTURE_T0_MS + 1000, .body = bytes_of("run at")},
+        {.max_attempts = 1, .run_at_ms = FIXTURE_T0_MS, .delay_ms = 9999, .body = bytes_of("past")},
     };
     struct store_create_verdict made[3];
     assert_int_equal(create_call(f, f->store, items, 3, made), STORE_OK);
@@ -242,18 +199,18 @@ static void a_delayed_task_is_ready_at_its_ms_and_not_before(void **state)
     struct got got;
     assert_int_equal(get_call(f, f->store, &made[0].id, &got), STORE_OK);
     assert_int_equal(got.state, TASK_DELAYED);
-    assert_int_equal(got.due_ms, T0_MS + 1500);
+    assert_int_equal(got.due_ms, FIXTURE_T0_MS + 1500);
     got_free(&got);
 
-    fixture_set_time(f, T0_US + 999999);
+    fixture_set_time(f, FIXTURE_T0_US + 999999);
     assert_false(claim_one(f, 60000, &token));
-    fixture_set_time(f, T0_US + 1000000);
+    fixture_set_time(f, FIXTURE_T0_US + 1000000);
     assert_true(claim_one(f, 60000, &token));
     struct task_id id = id_of(&token);
     assert_true(task_id_equal(&id, &made[1].id));
-    fixture_set_time(f, T0_US + 1499999);
+    fixture_set_time(f, FIXTURE_T0_US + 1499999);
     assert_false(claim_one(f, 60000, &token));
-    fixture_set_time(f, T0_US + 1500000);
+    fixture_set_time(f, FIXTURE_T0_US + 1500000);
     assert_true(claim_one(f, 60000, &token));
     id = id_of(&token);
     assert_true(task_id_equal(&id, &made[0].id));
@@ -270,9 +227,9 @@ static void due_tasks_come_in_order_of_their_due_time(void **state)
     };
     struct store_create_verdict made[3];
     assert_int_equal(create_call(f, f->store, items, 3, made), STORE_OK);
-    fixture_set_time(f, T0_US + 250000);
+    fixture_set_time(f, FIXTURE_T0_US + 250000);
     struct task_id direct = create_one(f, 0, "at 250");
-    fixture_set_time(f, T0_US + 5000000);
+    fixture_set_time(f, FIXTURE_T0_US + 5000000);
     struct task_id order[] = {made[1].id, made[2].id, direct, made[0].id};
     for (size_t i = 0; i < 4; i++) {
         struct task_member token;
@@ -292,7 +249,7 @@ static void a_lease_holds_to_the_ms_before_its_deadline_for_every_operation(void
         create_one(f, 0, "x");
         assert_true(claim_one(f, 1000, &tokens[i]));
     }
-    fixture_set_time(f, T0_US + 999999);
+    fixture_set_time(f, FIXTURE_T0_US + 999999);
     assert_int_equal(heartbeat_one(f, &tokens[0], 1), STORE_DONE);
     assert_int_equal(complete_one(f, &tokens[1]), STORE_DONE);
     assert_int_equal(nack_one(f, &tokens[2], 10).verdict, STORE_DONE);
@@ -306,7 +263,7 @@ static void a_lease_is_lost_at_its_deadline_though_nobody_took_the_task_back(voi
     struct task_id id = create_one(f, 0, "x");
     struct task_member token;
     assert_true(claim_one(f, 1000, &token));
-    fixture_set_time(f, T0_US + 1000000);
+    fixture_set_time(f, FIXTURE_T0_US + 1000000);
     assert_int_equal(heartbeat_one(f, &token, 5000), STORE_LOST);
     assert_int_equal(complete_one(f, &token), STORE_LOST);
     assert_int_equal(nack_one(f, &token, 10).verdict, STORE_LOST);
@@ -325,16 +282,16 @@ static void expired_lease_makes_task_claimable_again_after_its_backoff(void **st
     struct task_id id = create_one(f, 0, "x");
     struct task_member first;
     assert_true(claim_one(f, 1000, &first));
-    fixture_set_time(f, T0_US + 1000000);
+    fixture_set_time(f, FIXTURE_T0_US + 1000000);
     struct task_member second;
     assert_false(claim_one(f, 1000, &second)); /* this claim took it back: base 5 s * 2^1 */
     struct got got;
     assert_int_equal(get_call(f, f->store, &id, &got), STORE_OK);
     assert_int_equal(got.state, TASK_DELAYED);
-    assert_int_equal(got.due_ms, T0_MS + 1000 + 10000);
+    assert_int_equal(got.due_ms, FIXTURE_T0_MS + 1000 + 10000);
     assert_string_equal(got.reason, LEASE_REASON_EXPIRED);
     got_free(&got);
-    fixture_set_time(f, T0_US + 11000000);
+    fixture_set_time(f, FIXTURE_T0_US + 11000000);
     assert_true(claim_one(f, 1000, &second));
     struct task_id again = id_of(&second);
     assert_true(task_id_equal(&id, &again));
@@ -355,12 +312,12 @@ static void a_heartbeat_moves_the_deadline_both_ways(void **state)
     struct store_heartbeat_item item = {.lease = by_token(&token), .extend_ms = 3000};
     struct store_return_verdict verdict;
     assert_int_equal(heartbeat_call(f, f->store, &item, 1, &verdict), STORE_OK);
-    assert_int_equal(verdict.lease_until_ms, T0_MS + 3000);
-    fixture_set_time(f, T0_US + 2999999);
+    assert_int_equal(verdict.lease_until_ms, FIXTURE_T0_MS + 3000);
+    fixture_set_time(f, FIXTURE_T0_US + 2999999);
     assert_int_equal(heartbeat_one(f, &token, 10), STORE_DONE); /* shorter: to 3009 */
-    fixture_set_time(f, T0_US + 3008000);
+    fixture_set_time(f, FIXTURE_T0_US + 3008000);
     assert_int_equal(heartbeat_one(f, &token, 1), STORE_DONE);
-    fixture_set_time(f, T0_US + 3009000);
+    fixture_set_time(f, FIXTURE_T0_US + 3009000);
     assert_int_equal(heartbeat_one(f, &token, 1000), STORE_LOST);
 }
 
@@ -376,22 +333,22 @@ static void sweep_takes_back_in_order_of_deadline_and_says_what_is_next(void **s
     struct store_sweep_result swept;
     assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
     assert_int_equal(swept.reaped + swept.promoted + swept.dead, 0);
-    assert_int_equal(swept.next_due_ms, T0_MS + 1000);
-    assert_int_equal(swept.now_ms, T0_MS);
-    fixture_set_time(f, T0_US + 2500000);
+    assert_int_equal(swept.next_due_ms, FIXTURE_T0_MS + 1000);
+    assert_int_equal(swept.now_ms, FIXTURE_T0_MS);
+    fixture_set_time(f, FIXTURE_T0_US + 2500000);
     assert_int_equal(sweep_call(f, f->store, 1, &swept), STORE_OK);
     assert_int_equal(swept.reaped, 1);
-    assert_int_equal(swept.next_due_ms, T0_MS + 2000);
+    assert_int_equal(swept.next_due_ms, FIXTURE_T0_MS + 2000);
     struct task_id id = id_of(&tokens[1]);
     assert_int_equal(state_of_task(f, &id), TASK_DELAYED);
     assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
     assert_int_equal(swept.reaped, 1);
-    assert_int_equal(swept.next_due_ms, T0_MS + 3000);
-    fixture_set_time(f, T0_US + 20000000);
+    assert_int_equal(swept.next_due_ms, FIXTURE_T0_MS + 3000);
+    fixture_set_time(f, FIXTURE_T0_US + 20000000);
     assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
     assert_int_equal(swept.reaped, 1);
     assert_int_equal(swept.promoted, 2);
-    assert_int_equal(swept.next_due_ms, T0_MS + 30000);
+    assert_int_equal(swept.next_due_ms, FIXTURE_T0_MS + 30000);
     assert_int_equal(stats_now(f).ready, 2);
     assert_accounts(f);
 }
@@ -405,7 +362,7 @@ static void a_task_is_delivered_max_attempts_times_and_then_dead(void **state)
     struct store_create_verdict made;
     assert_int_equal(create_call(f, f->store, &item, 1, &made), STORE_OK);
     struct task_member token;
-    int64_t now_us = T0_US;
+    int64_t now_us = FIXTURE_T0_US;
     for (int delivery = 1; delivery <= 3; delivery++) {
         fixture_set_time(f, now_us);
         assert_true(claim_one(f, 1000, &token));
@@ -446,7 +403,7 @@ static void expiry_of_the_last_attempt_goes_to_the_dead_letters(void **state)
     assert_int_equal(create_call(f, f->store, &item, 1, &made), STORE_OK);
     struct task_member token;
     assert_true(claim_one(f, 1000, &token));
-    fixture_set_time(f, T0_US + 1000000);
+    fixture_set_time(f, FIXTURE_T0_US + 1000000);
     struct store_sweep_result swept;
     assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
     assert_int_equal(swept.reaped, 1);
@@ -467,9 +424,9 @@ static void a_nack_waits_as_asked_and_at_most_the_maximum(void **state)
     assert_true(claim_one(f, 1000, &token));
     struct store_return_verdict verdict = nack_one(f, &token, 777);
     assert_int_equal(verdict.delay_ms, 777);
-    fixture_set_time(f, T0_US + 776999);
+    fixture_set_time(f, FIXTURE_T0_US + 776999);
     assert_false(claim_one(f, 1000, &token));
-    fixture_set_time(f, T0_US + 777000);
+    fixture_set_time(f, FIXTURE_T0_US + 777000);
     assert_true(claim_one(f, 1000, &token));
     verdict = nack_one(f, &token, 900001);
     assert_int_equal(verdict.delay_ms, 900000);
@@ -480,9 +437,9 @@ static void an_abandoned_task_is_ready_at_once_at_the_back_and_its_delivery_is_n
 {
     struct fixture *f = *state;
     struct task_id first = create_one(f, 4, "first");
-    fixture_set_time(f, T0_US + 1);
+    fixture_set_time(f, FIXTURE_T0_US + 1);
     create_one(f, 4, "second");
-    fixture_set_time(f, T0_US + 2);
+    fixture_set_time(f, FIXTURE_T0_US + 2);
     struct task_member token;
     assert_true(claim_one(f, 1000, &token));
     assert_int_equal(abandon_one(f, &token), STORE_DONE);
@@ -522,7 +479,7 @@ static void the_script_and_backoff_c_compute_the_same_delays(void **state)
         assert_true(claim_one(f, 60000, &token));
         for (int i = 1; i < deliveries; i++) {
             assert_int_equal(nack_one(f, &token, 1).verdict, STORE_DONE);
-            fixture_set_time(f, T0_US + round * 1000000 + i * 1000);
+            fixture_set_time(f, FIXTURE_T0_US + round * 1000000 + i * 1000);
             assert_true(claim_one(f, 60000, &token));
         }
         char text[80];
@@ -544,7 +501,7 @@ static void the_script_and_backoff_c_compute_the_same_delays(void **state)
                  (long long)backoff_delay_ms(&policy, (uint16_t)deliveries, seed));
         assert_string_equal(reply, expected);
         free(reply);
-        fixture_set_time(f, T0_US + (round + 1) * 1000000);
+        fixture_set_time(f, FIXTURE_T0_US + (round + 1) * 1000000);
         /* Out of the way of the next round. */
         char dels[400];
         snprintf(dels, sizeof dels, "DEL %s:d %s:r %s:b %s:c", tag, tag, tag, tag);
@@ -560,7 +517,7 @@ static void each_operation_tells_not_found_from_lost_from_not_owner_from_not_lea
     struct task_id ready = create_one(f, 0, "x");
     struct task_id_maker maker;
     task_id_maker_init(&maker, 0x3ffffffff);
-    struct task_id nobody = task_id_next(&maker, T0_MS, f->queue.number, 0);
+    struct task_id nobody = task_id_next(&maker, FIXTURE_T0_MS, f->queue.number, 0);
     struct task_member nobody_token = task_member_first(&nobody, 0, 5);
     struct task_member ready_token = task_member_first(&ready, 0, 5);
 
@@ -634,7 +591,7 @@ static void without_a_token_the_worker_may_do_everything(void **state)
     struct store_heartbeat_item beat = {.lease = by_worker(&id, "w"), .extend_ms = 5000};
     assert_int_equal(heartbeat_call(f, f->store, &beat, 1, &v), STORE_OK);
     assert_int_equal(v.verdict, STORE_DONE);
-    assert_int_equal(v.lease_until_ms, T0_MS + 5000);
+    assert_int_equal(v.lease_until_ms, FIXTURE_T0_MS + 5000);
     struct store_abandon_item abandon = {.lease = by_worker(&id, "w")};
     assert_int_equal(abandon_call(f, f->store, &abandon, 1, &v), STORE_OK);
     assert_int_equal(v.verdict, STORE_DONE);
@@ -642,7 +599,7 @@ static void without_a_token_the_worker_may_do_everything(void **state)
     struct store_nack_item nack = {.lease = by_worker(&id, "w"), .delay_ms = 5};
     assert_int_equal(nack_call(f, f->store, &nack, 1, &v), STORE_OK);
     assert_int_equal(v.verdict, STORE_DONE);
-    fixture_set_time(f, T0_US + 5000);
+    fixture_set_time(f, FIXTURE_T0_US + 5000);
     assert_true(claim_one(f, 1000, &token));
     assert_int_equal(task_member_attempts(&token), 2);
     struct store_complete_item end = {.lease = by_worker(&id, "w"), .failed = true};
@@ -714,12 +671,12 @@ static void a_key_is_remembered_for_the_retention_and_forgotten_after_twice_that
     const int64_t day_us = INT64_C(86400000000);
     struct task_id first;
     struct task_id again;
-    fixture_set_time(f, T0_US + day_us - 1);
+    fixture_set_time(f, FIXTURE_T0_US + day_us - 1);
     assert_int_equal(create_keyed(f, bytes_of("k"), &first), STORE_DONE);
-    fixture_set_time(f, T0_US + 2 * day_us - 1);
+    fixture_set_time(f, FIXTURE_T0_US + 2 * day_us - 1);
     assert_int_equal(create_keyed(f, bytes_of("k"), &again), STORE_DUPLICATE);
     assert_true(task_id_equal(&first, &again));
-    fixture_set_time(f, T0_US + 2 * day_us);
+    fixture_set_time(f, FIXTURE_T0_US + 2 * day_us);
     assert_int_equal(create_keyed(f, bytes_of("k"), &again), STORE_DONE);
     assert_false(task_id_equal(&first, &again));
 }
@@ -732,17 +689,18 @@ static void finished_tasks_are_kept_for_the_retention_and_their_keys_expire(void
     assert_true(claim_one(f, 60000, &token));
     assert_int_equal(complete_one(f, &token), STORE_DONE);
     const int64_t day_us = INT64_C(86400000000);
-    fixture_set_time(f, T0_US + 2 * day_us - 1);
+    fixture_set_time(f, FIXTURE_T0_US + 2 * day_us - 1);
     assert_int_equal(state_of_task(f, &id), TASK_COMPLETED);
     assert_int_equal(complete_one(f, &token), STORE_DUPLICATE);
-    fixture_set_time(f, T0_US + 2 * day_us);
+    fixture_set_time(f, FIXTURE_T0_US + 2 * day_us);
     assert_int_equal(state_of_task(f, &id), TASK_NONE);
     assert_int_equal(complete_one(f, &token), STORE_NOT_FOUND);
     char tag[KEYS_BYTES_MAX];
     char command[200];
     keys_tag(f->queue.tenant, f->queue.number, 0, tag);
-    snprintf(command, sizeof command, "PEXPIRETIME %s:f:%lld", tag, (long long)(T0_MS / 86400000));
-    assert_int_equal(redis_number(f, command), T0_MS / 86400000 * 86400000 + 2 * 86400000);
+    snprintf(command, sizeof command, "PEXPIRETIME %s:f:%lld", tag,
+             (long long)(FIXTURE_T0_MS / 86400000));
+    assert_int_equal(redis_number(f, command), FIXTURE_T0_MS / 86400000 * 86400000 + 2 * 86400000);
 }
 
 /* ---- names, sizes, limits ---- */
@@ -923,7 +881,7 @@ static void a_full_batch_of_keyed_delayed_tasks_and_a_full_nack_stay_below_luas_
     for (size_t i = 0; i < STORE_TASKS_MAX; i++) {
         assert_int_equal(made[i].verdict, STORE_DUPLICATE);
     }
-    fixture_set_time(f, T0_US + 10000);
+    fixture_set_time(f, FIXTURE_T0_US + 10000);
     struct store_claim_item claim = {
         .count = STORE_TASKS_MAX, .lease_ms = 60000, .worker = bytes_of("w")};
     struct claims claims;
@@ -1047,7 +1005,7 @@ static struct task_member prepare(struct fixture *f, enum way way)
             struct task_id id = task_member_id(&token);
             for (int i = 1; state_of_task(f, &id) != TASK_DEAD; i++) {
                 nack_one(f, &token, 1);
-                fixture_set_time(f, T0_US + i * 1000000);
+                fixture_set_time(f, FIXTURE_T0_US + i * 1000000);
                 claim_one(f, 1000, &token);
             }
         }
@@ -1092,12 +1050,12 @@ static void make_ready(struct fixture *f, struct store *store, enum way way,
         break;
     case BY_PROMOTE:
     case BY_EXPIRY:
-        fixture_set_time(f, T0_US + 1000000);
+        fixture_set_time(f, FIXTURE_T0_US + 1000000);
         assert_int_equal(sweep_call(f, store, 10, &swept), STORE_OK);
         assert_int_equal(swept.promoted + swept.reaped, 1);
         break;
     case BY_CLAIM: /* it promotes two, and takes one */
-        fixture_set_time(f, T0_US + 1000000);
+        fixture_set_time(f, FIXTURE_T0_US + 1000000);
         assert_int_equal(claim_call(f, store, &one, 1, &claims), STORE_OK);
         assert_int_equal(claims.count, 1);
         claims_free(&claims);
@@ -1136,7 +1094,7 @@ static void whatever_makes_a_task_ready_tells_those_who_wait_elsewhere(void **st
     assert_non_null(conn);
     for (int round = 0; round < 3; round++) {
         for (enum way way = BY_CREATE; way < WAYS; way++) {
-            fixture_set_time(f, T0_US);
+            fixture_set_time(f, FIXTURE_T0_US);
             fixture_new_queue(f);
             char tag[KEYS_BYTES_MAX];
             char command[160];
@@ -1167,11 +1125,11 @@ static void whatever_makes_a_task_ready_tells_those_who_wait_elsewhere(void **st
         }
     }
     /* Who has not looked for long is dead: taken out, and told nothing. */
-    fixture_set_time(f, T0_US);
+    fixture_set_time(f, FIXTURE_T0_US);
     fixture_new_queue(f);
     wait_for_work(f, waiting);
     size_t before = told.messages;
-    fixture_set_time(f, T0_US + INT64_C(60) * 1000000);
+    fixture_set_time(f, FIXTURE_T0_US + INT64_C(60) * 1000000);
     struct task_member none = {0};
     make_ready(f, f->store, BY_CREATE, &none);
     listen_until_now(conn);
@@ -1217,14 +1175,14 @@ static void stats_tell_how_long_the_oldest_ready_task_waits(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(stats_now(f).oldest_ready_ms, 0);
-    fixture_set_time(f, T0_US + 5000);
+    fixture_set_time(f, FIXTURE_T0_US + 5000);
     create_one(f, 0, "x");
-    fixture_set_time(f, T0_US + 9000);
+    fixture_set_time(f, FIXTURE_T0_US + 9000);
     create_one(f, 9, "x");
-    assert_int_equal(stats_now(f).oldest_ready_ms, T0_MS + 5);
+    assert_int_equal(stats_now(f).oldest_ready_ms, FIXTURE_T0_MS + 5);
     struct task_member token;
     assert_true(claim_one(f, 1000, &token)); /* priority 9 */
-    assert_int_equal(stats_now(f).oldest_ready_ms, T0_MS + 5);
+    assert_int_equal(stats_now(f).oldest_ready_ms, FIXTURE_T0_MS + 5);
     assert_true(claim_one(f, 1000, &token));
     assert_int_equal(stats_now(f).oldest_ready_ms, 0);
 }
@@ -1268,8 +1226,8 @@ static void what_is_not_ours_in_redis_is_an_error_and_not_a_crash(void **state)
     assert_true(claim_one(f, 1000, &token));
 }
 
-#define REAL(name) cmocka_unit_test_setup(name, new_queue)
-#define STILL(name) cmocka_unit_test_setup_teardown(name, still_time, real_time)
+#define REAL(name) cmocka_unit_test_setup(name, fixture_queue_start)
+#define STILL(name) cmocka_unit_test_setup_teardown(name, fixture_still_start, fixture_still_stop)
 
 int main(void)
 {
@@ -1309,5 +1267,5 @@ int main(void)
         REAL(a_tag_is_read_back_and_nothing_else_is_taken_for_one),
         REAL(what_is_not_ours_in_redis_is_an_error_and_not_a_crash),
     };
-    return cmocka_run_group_tests(tests, group_start, group_stop);
+    return cmocka_run_group_tests(tests, fixture_group_start, fixture_group_stop);
 }

@@ -13,9 +13,6 @@
 #include "store/store.h"
 #include "store/store_fixture.h"
 
-#define T0_US INT64_C(2208988800000000)
-#define T0_MS (T0_US / 1000)
-
 static struct store_lease_ref by_token(const struct task_member *token)
 {
     return (struct store_lease_ref){.has_token = true, .token = *token};
@@ -111,7 +108,7 @@ static void w04_two_claimers_of_one_due_task_get_it_once(void **state)
     struct store_create_item item = {.max_attempts = 5, .delay_ms = 1000, .body = bytes_of("x")};
     struct store_create_verdict made;
     assert_int_equal(create_call(f, store, &item, 1, &made), STORE_OK);
-    fixture_set_time(f, T0_US + 1000000);
+    fixture_set_time(f, FIXTURE_T0_US + 1000000);
     struct task_member token;
     assert_true(claim_one(f, 60000, &token));
     struct task_member none;
@@ -138,7 +135,7 @@ static void w05_a_completed_task_is_never_delivered_again(void **state)
     assert_int_equal(abandon_one(f, &token), STORE_LOST);
     assert_int_equal(create_call(f, f->store, &item, 1, &made), STORE_OK);
     assert_int_equal(made.verdict, STORE_DUPLICATE);
-    fixture_set_time(f, T0_US + INT64_C(3600000000));
+    fixture_set_time(f, FIXTURE_T0_US + INT64_C(3600000000));
     struct store_sweep_result swept;
     assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
     assert_false(claim_one(f, 1000, &token));
@@ -181,12 +178,12 @@ static void w07_a_late_worker_is_told_at_once_and_cannot_touch_the_next_lease(vo
     create_one(f, 0, "x");
     struct task_member old;
     assert_true(claim_one(f, 1000, &old));
-    fixture_set_time(f, T0_US + 1000000);
+    fixture_set_time(f, FIXTURE_T0_US + 1000000);
     assert_int_equal(heartbeat_one(f, &old, 60000), STORE_LOST);
     assert_int_equal(complete_one(f, &old), STORE_LOST);
     struct store_sweep_result swept;
     assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
-    fixture_set_time(f, T0_US + 12000000);
+    fixture_set_time(f, FIXTURE_T0_US + 12000000);
     struct task_member token;
     assert_true(claim_one(f, 60000, &token)); /* the same worker name, even */
     assert_int_equal(heartbeat_one(f, &old, 60000), STORE_LOST);
@@ -206,7 +203,7 @@ static void w08_a_sweep_needs_no_claim(void **state)
     create_one(f, 0, "x");
     struct task_member token;
     assert_true(claim_one(f, 500, &token));
-    fixture_set_time(f, T0_US + 500000);
+    fixture_set_time(f, FIXTURE_T0_US + 500000);
     struct store_sweep_result swept;
     assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
     assert_int_equal(swept.reaped, 1);
@@ -241,7 +238,7 @@ static void w09_a_claim_is_one_round_trip_whether_it_finds_expired_due_or_nothin
     assert_int_equal(trips(f) - before, 2);
     assert_true(claim_one(f, 500, &token));
     assert_int_equal(trips(f) - before, 3);
-    fixture_set_time(f, T0_US + 500000);
+    fixture_set_time(f, FIXTURE_T0_US + 500000);
     assert_true(claim_one(f, 500, &token));
     assert_int_equal(trips(f) - before, 4);
 }
@@ -377,47 +374,8 @@ static void w14_names_from_outside_reach_no_key(void **state)
     assert_int_equal(store_stats(f->store, &outside, NULL, NULL), -EINVAL);
 }
 
-static int start(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state)
-{
-    fixture_stop(*state);
-    free(*state);
-    return 0;
-}
-
-static int new_queue(void **state)
-{
-    fixture_new_queue(*state);
-    return 0;
-}
-
-static int still_time(void **state)
-{
-    struct fixture *f = *state;
-    store_close(f->store);
-    f->store = fixture_open_patched(f, NULL, NULL);
-    fixture_set_time(f, T0_US);
-    fixture_new_queue(f);
-    return 0;
-}
-
-static int real_time(void **state)
-{
-    struct fixture *f = *state;
-    store_close(f->store);
-    f->store = fixture_open(f, 1);
-    return 0;
-}
-
-#define REAL(name) cmocka_unit_test_setup(name, new_queue)
-#define STILL(name) cmocka_unit_test_setup_teardown(name, still_time, real_time)
+#define REAL(name) cmocka_unit_test_setup(name, fixture_queue_start)
+#define STILL(name) cmocka_unit_test_setup_teardown(name, fixture_still_start, fixture_still_stop)
 
 int main(void)
 {
@@ -437,5 +395,5 @@ int main(void)
         REAL(w13_a_hung_redis_ends_in_a_time_out),
         REAL(w14_names_from_outside_reach_no_key),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, fixture_group_start, fixture_group_stop);
 }
