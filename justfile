@@ -45,3 +45,7 @@ site dir="build/site":
 # what this machine can and cannot measure
 doctor *args:
     ./lab doctor {{args}}
+
+# run README.md's command blocks again; --long: those of minutes too
+readme *args:
+    ./lab readme {{args}}
