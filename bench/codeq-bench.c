@@ -27,6 +27,8 @@ static const struct command commands[] = {
     {"stats", cmd_stats, "one statistic of the vectors on stdin, to check it from outside"},
     {"load", cmd_load, "drive the HTTP service on schedule and judge its objectives"},
     {"report", cmd_report, "result sets as one HTML page that opens offline"},
+    {"show", cmd_show, "a set's latencies as histogram and spectrum in the terminal"},
+    {"export", cmd_export, "a set for pprof, speedscope, Perfetto, spreadsheets, Prometheus"},
     {"verify", cmd_verify, "recompute a result set's checksums and summaries"},
     {"doctor", cmd_doctor, "what this machine can and cannot measure"},
 };

@@ -34,6 +34,11 @@ if (modules === undefined) {
 }
 if (chromiumPath === null) { skip("skipped: no chromium on PATH"); }
 
+class Skip extends Error {}
+
+/* Leave the case out, and say why. */
+function skipCase(reason) { throw new Skip(reason); }
+
 const cases = [];
 const test = (name, run) => cases.push({ name, run });
 
@@ -81,9 +86,11 @@ async function main(prepare) {
   const { chromium } = require(packageFile("playwright-core"));
   const browser = await chromium.launch({
     executablePath: chromiumPath,
-    args: ["--no-sandbox", "--force-color-profile=srgb", "--font-render-hinting=none"],
+    args: ["--no-sandbox", "--force-color-profile=srgb", "--font-render-hinting=none",
+      "--enable-unsafe-swiftshader"],
   });
   let failed = 0;
+  const skipped = [];
   try {
     const given = await prepare(browser);
     for (const one of cases) {
@@ -92,6 +99,11 @@ async function main(prepare) {
         await one.run(given);
         console.log("[       OK ] " + one.name);
       } catch (error) {
+        if (error instanceof Skip) {
+          skipped.push(one.name);
+          console.log(error.message + "\n[  SKIPPED ] " + one.name);
+          continue;
+        }
         failed++;
         console.log(String(error.stack || error).split("\n").slice(0, 12).join("\n"));
         console.log("[  FAILED  ] " + one.name);
@@ -103,7 +115,8 @@ async function main(prepare) {
     await browser.close();
   }
   console.log("[==========] " + cases.length + " test(s) run.");
-  console.log("[  PASSED  ] " + (cases.length - failed) + " test(s).");
+  console.log("[  PASSED  ] " + (cases.length - failed - skipped.length) + " test(s).");
+  if (skipped.length > 0) { console.log("[  SKIPPED ] " + skipped.length + " test(s), listed below:"); }
   if (failed > 0) { console.log("[  FAILED  ] " + failed + " test(s), listed below:"); }
   process.exitCode = failed > 0 ? 1 : 0;
 }
@@ -115,4 +128,4 @@ function start(prepare) {
   });
 }
 
-module.exports = { test, start, open, run, folder, packageFile };
+module.exports = { test, start, open, run, skipCase, folder, packageFile };

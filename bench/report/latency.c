@@ -9,7 +9,7 @@
 #include "base/hist.h"
 #include "report/figure.h"
 #include "report/html.h"
-#include "result.h"
+#include "runs_hist.h"
 
 #define OPERATIONS_MAX 12
 #define SAMPLES_BEYOND_MIN 20
@@ -23,28 +23,6 @@ struct latency {
     struct hist hist[2];
     bool has[2];
 };
-
-/* All runs' histograms of one operation, merged. */
-static bool merge_hists(const struct result_runs *runs, const char *operation, struct hist *out)
-{
-    bool has = false;
-    for (size_t i = 0; i < runs->count; i++) {
-        const struct json *h = json_get(json_get(runs->lines[i], "hdr"), operation);
-        const char *text = json_string(json_get(h, "b64"), NULL);
-        struct hist one;
-        if (text == NULL || hist_decode(&one, text, strlen(text), NULL) != 0) {
-            continue;
-        }
-        if (!has) {
-            *out = one;
-            has = true;
-        } else {
-            hist_merge(out, &one, NULL);
-            hist_fini(&one);
-        }
-    }
-    return has;
-}
 
 static const char *side_name(bool two, int side)
 {
@@ -292,15 +270,12 @@ void latency_print(struct buf *out, struct report_data *data, const struct secti
     if (b != NULL) {
         runs[1] = b->runs;
     }
-    const struct json *first = NULL;
-    for (size_t i = 0; i < runs[0].count && first == NULL; i++) {
-        first = json_first(json_get(runs[0].lines[i], "hdr"));
-    }
+    const struct json *first = runs_hist_operations(&runs[0]);
     for (const struct json *c = first; c != NULL && count < OPERATIONS_MAX; c = json_next(c)) {
         struct latency *op = &ops[count];
         op->operation = json_key(c);
-        op->has[0] = merge_hists(&runs[0], op->operation, &op->hist[0]);
-        op->has[1] = merge_hists(&runs[1], op->operation, &op->hist[1]);
+        op->has[0] = runs_hist(&runs[0], op->operation, &op->hist[0], NULL);
+        op->has[1] = runs_hist(&runs[1], op->operation, &op->hist[1], NULL);
         count += op->has[0] || op->has[1];
     }
     if (count > 0) {
