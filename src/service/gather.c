@@ -33,6 +33,8 @@ struct call {
     struct gather *gather;
     struct call *next; /* in order of the turn, or in the free list */
     struct call *chain;
+    size_t slot;
+    int64_t since_ns; /* held since; 0: it has not been */
     enum op op;
     struct store_queue queue;
     char tenant[TENANT_BYTES];
@@ -50,6 +52,8 @@ struct gather {
     struct call *last;
     struct call *idle;
     struct call *slots[GROUP_SLOTS];
+    unsigned in_flight[GROUP_SLOTS]; /* calls */
+    bool fresh; /* something was put in since the last flush */
     struct gather_counters counters;
     const struct call *sampled; /* being timed; NULL: none */
     int64_t sampled_at_ns;
@@ -98,6 +102,8 @@ static size_t slot_of(enum op op, const struct store_queue *queue)
     }
     h = (h ^ queue->number) * UINT64_C(0x100000001b3);
     h = (h ^ queue->shard) * UINT64_C(0x100000001b3);
+    /* The last bytes in have reached the low bits only. */
+    h = (h ^ (h >> 32)) * UINT64_C(0x9e3779b97f4a7c15);
     return (size_t)(h >> 32) % GROUP_SLOTS;
 }
 
@@ -120,8 +126,10 @@ static struct call *call_new(struct gather *gather)
 static void *add(struct gather *gather, enum op op, const struct store_queue *queue, size_t tasks,
                  gather_done_fn *done, void *arg, size_t index)
 {
-    struct call **slot = &gather->slots[slot_of(op, queue)];
+    size_t at = slot_of(op, queue);
+    struct call **slot = &gather->slots[at];
     struct call *call = *slot;
+    gather->fresh = true;
     while (call != NULL &&
            (call->op != op || call->queue.number != queue->number ||
             call->queue.shard != queue->shard || strcmp(call->tenant, queue->tenant) != 0)) {
@@ -131,6 +139,8 @@ static void *add(struct gather *gather, enum op op, const struct store_queue *qu
         /* A full call stays in its chain, behind the new one, until the flush. */
         call = call_new(gather);
         call->op = op;
+        call->slot = at;
+        call->since_ns = 0;
         strncpy(call->tenant, queue->tenant, TENANT_BYTES - 1);
         call->queue = *queue;
         call->queue.tenant = call->tenant;
@@ -212,6 +222,7 @@ static void release(struct call *call)
         timed->counters.samples++;
         timed->counters.sample_ns = clock_monotonic_ns(clock_system()) - timed->sampled_at_ns;
     }
+    timed->in_flight[call->slot]--;
     call->next = call->gather->idle;
     call->gather->idle = call;
 }
@@ -324,9 +335,26 @@ static int start(struct gather *gather, struct call *call)
     return -EINVAL;
 }
 
-void gather_flush(struct gather *gather)
+static void keep(struct gather *gather, struct call *call, int64_t now_ns)
+{
+    if (call->since_ns == 0) {
+        call->since_ns = now_ns;
+    }
+    call->next = NULL;
+    call->chain = gather->slots[call->slot];
+    gather->slots[call->slot] = call;
+    if (gather->last != NULL) {
+        gather->last->next = call;
+    } else {
+        gather->first = call;
+    }
+    gather->last = call;
+}
+
+void gather_flush(struct gather *gather, int64_t now_ns)
 {
     struct call *call = gather->first;
+    gather->fresh = false;
     if (call == NULL) {
         return;
     }
@@ -334,6 +362,13 @@ void gather_flush(struct gather *gather)
     memset(gather->slots, 0, sizeof(gather->slots));
     while (call != NULL) {
         struct call *next = call->next;
+        if (gather->in_flight[call->slot] > 0 && call->tasks < GATHER_HELD_TASKS_MAX &&
+            (call->since_ns == 0 || now_ns - call->since_ns < GATHER_HELD_NS)) {
+            keep(gather, call, now_ns);
+            call = next;
+            continue;
+        }
+        gather->in_flight[call->slot]++;
         gather->counters.calls++;
         gather->counters.items += call->count;
         int code = start(gather, call);
@@ -350,6 +385,11 @@ void gather_flush(struct gather *gather)
 }
 
 bool gather_pending(const struct gather *gather)
+{
+    return gather->fresh;
+}
+
+bool gather_held(const struct gather *gather)
 {
     return gather->first != NULL;
 }

@@ -1,8 +1,11 @@
 /* Gathering by event-loop turn: what arrived in one turn for one operation on one shard of one
  * queue goes to Redis as one script call, at most STORE_TASKS_MAX tasks a call, in arrival order.
+ * While a call of that operation and shard is on its way, what arrives for it waits for its answer
+ * and then leaves together: the busier Redis is, the larger the calls. A lone request waits for
+ * nobody, and none for longer than GATHER_HELD_NS.
  *
  * Items are put in during a turn; gather_flush, at its end, hands them to the store. Texts that an
- * item points to must stay until then. Each item's done is called once, later, never from inside
+ * item points to must stay until its end. Each item's done is called once, later, never from inside
  * the call that put it in, also when the store takes no more. One thread. */
 #pragma once
 
@@ -10,7 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "store/store.h"
+
+#define GATHER_HELD_NS (2 * NS_PER_MS)
+#define GATHER_HELD_TASKS_MAX 64 /* so many go at once: larger calls save nothing more */
 
 struct gather;
 
@@ -56,7 +63,8 @@ void gather_abandon(struct gather *gather, const struct store_queue *queue,
 void gather_get(struct gather *gather, const struct store_queue *queue, const struct task_id *id,
                 gather_done_fn *done, void *arg, size_t index);
 
-/* Hand over what has gathered. */
-void gather_flush(struct gather *gather);
-bool gather_pending(const struct gather *gather); /* something to flush */
+/* Hand over what has gathered and need not wait. */
+void gather_flush(struct gather *gather, int64_t now_ns);
+bool gather_pending(const struct gather *gather); /* something was put in since the flush */
+bool gather_held(const struct gather *gather); /* something waits: flush again by GATHER_HELD_NS */
 void gather_counters(const struct gather *gather, struct gather_counters *out);

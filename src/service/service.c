@@ -57,6 +57,7 @@ struct server {
     struct redis_watch listen_watch;
     struct conn *listen; /* the first thread's: what other codeqd publish for us */
     ev_timer ping; /* on it: is it alive? */
+    ev_timer held; /* what gathers longer than that is sent */
     bool pinged;
     uint64_t listen_losses; /* up to which claims have looked again */
     uint64_t store_losses;
@@ -655,6 +656,14 @@ static void on_ping_timer(struct ev_loop *loop, ev_timer *watcher, int events)
     }
 }
 
+/* The turn that it begins does the rest. */
+static void on_held_timer(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+}
+
 /* With each loss of a connection something may have become ready that nobody was told of. */
 static void look_after_losses(struct server *server)
 {
@@ -685,7 +694,7 @@ static void turn_end(struct server *server)
 {
     struct service *service = &server->service;
     for (int i = 0; i < TURN_ROUNDS_MAX; i++) {
-        gather_flush(service->gather);
+        gather_flush(service->gather, service->now_ns);
         store_flush(service->store);
         if (service->conn != NULL) {
             conn_flush(service->conn);
@@ -707,6 +716,10 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int events)
     struct service *service = &server->service;
     look_after_losses(server);
     turn_end(server);
+    if (gather_held(service->gather) && !ev_is_active(&server->held)) {
+        ev_timer_set(&server->held, (double)GATHER_HELD_NS / 1e9, 0.);
+        ev_timer_start(server->loop, &server->held);
+    }
     watch_update(&server->store_watch, server, store_fd(service->store),
                  store_wants_write(service->store), store_deadline_ns(service->store));
     if (service->conn != NULL) {
@@ -780,6 +793,7 @@ struct server *server_new(const struct server_options *options, struct err *err)
     watch_init(&server->listen_watch, server, listen_on_io, listen_on_timer);
     ev_timer_init(&server->ping, on_ping_timer, PING_SECONDS, PING_SECONDS);
     server->ping.data = server;
+    ev_init(&server->held, on_held_timer);
     snprintf(server->redis_url, sizeof(server->redis_url), "%s", options->redis_url);
     rng_init(&server->rng, rng_seed_system());
 
@@ -948,6 +962,7 @@ void server_free(struct server *server)
         watch_stop(&server->conn_watch, server->loop);
         watch_stop(&server->listen_watch, server->loop);
         ev_timer_stop(server->loop, &server->ping);
+        ev_timer_stop(server->loop, &server->held);
         ev_loop_destroy(server->loop);
     }
     free(server);
