@@ -14,6 +14,7 @@
 #include "base/args.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "claims.h"
 #include "commands.h"
 #include "leases.h"
 #include "profile.h"
@@ -107,6 +108,7 @@ enum option_id {
     OPT_FREQUENCY,
     OPT_OUTPUT,
     OPT_LISTEN,
+    OPT_VIA,
 };
 
 static const struct option option_table[] = {
@@ -128,6 +130,7 @@ static const struct option option_table[] = {
     {"frequency", required_argument, NULL, OPT_FREQUENCY},
     {"output", required_argument, NULL, OPT_OUTPUT},
     {"listen", required_argument, NULL, OPT_LISTEN},
+    {"via", required_argument, NULL, OPT_VIA},
     {NULL, 0, NULL, 0},
 };
 
@@ -235,6 +238,12 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
             break;
         case OPT_LISTEN:
             options->listen = optarg;
+            break;
+        case OPT_VIA:
+            if (strcmp(optarg, "wire") != 0 && strcmp(optarg, "usdt") != 0) {
+                return err_set(err, -EINVAL, "--via: '%s' is neither wire nor usdt", optarg);
+            }
+            options->via = optarg;
             break;
         case ':':
             return err_set(err, -EINVAL, "%s: needs a value", argv[optind - 1]);
@@ -447,6 +456,13 @@ int main(int argc, char **argv)
     int code = parse(argc - 1, argv + 1, view, &options, &target, &err);
     if (code != 0) {
         return code > 0 ? 0 : fail(view->name, &err);
+    }
+    if (options.via != NULL && strcmp(options.via, "usdt") == 0) {
+        if (options.rules_len > 0 || options.sample > 1) {
+            err_set(&err, -EINVAL, "--via usdt: takes neither --rules nor --sample");
+            return fail(view->name, &err);
+        }
+        view = &claims_view;
     }
     if (target.pids_len == 0 && target.comms_len == 0 && target.cgroup[0] == '\0') {
         target_add_default_comms(&target);

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "lease_rules.h"
 #include "snap.h"
+#include "tally.h"
 #include "view.h"
 #include "wire_user.h"
 
@@ -39,15 +40,6 @@ static const char *const row_names[] = {
 };
 
 #define SCHEDULERS_MAX 8
-
-struct tally {
-    uint64_t calls;
-    uint64_t tasks;
-    uint64_t ns;
-    uint64_t ns_max;
-    uint64_t timed;
-    uint64_t buckets[LOGHIST_BUCKETS];
-};
 
 struct scheduler {
     char name[32];
@@ -116,14 +108,6 @@ static struct scheduler *scheduler_of(struct state *state, const char *name, uin
     snprintf(state->schedulers[i].name, sizeof state->schedulers[i].name, "%s", name);
     *out_index = (uint16_t)i;
     return &state->schedulers[i];
-}
-
-static void tally_time(struct tally *tally, uint64_t ns)
-{
-    tally->timed++;
-    tally->ns += ns;
-    tally->ns_max = ns > tally->ns_max ? ns : tally->ns_max;
-    tally->buckets[loghist_bucket(ns)]++;
 }
 
 /* The task's entry; made when make is set, over the oldest of its neighbours when all are used. */
@@ -590,6 +574,11 @@ const struct view leases_view = {
     .help =
         "  --rules FILE          rules of another scheduler (README.md; may be repeated)\n"
         "  --sample 1/N          follow one connection in N\n"
+        "  --via wire|usdt       from socket bytes (default), or from codeqd's probe points: "
+        "splits\n"
+        "                        a claim into HTTP parse, scheduler, Redis wait and response; "
+        "needs\n"
+        "                        CAP_SYS_ADMIN\n"
         "\n"
         "Events count from the start of the trace, also on the live screen. Where a server and\n"
         "its clients are both traced, the server's side is shown. Ids are hashed, not shown.\n"
@@ -597,10 +586,11 @@ const struct view leases_view = {
         "examples:\n"
         "  codeq-trace leases                                  codeqd on any Redis here\n"
         "  codeq-trace leases --comm codeqd                    where Redis is elsewhere\n"
+        "  codeq-trace leases --comm codeqd --via usdt         where a claim's time goes\n"
         "  codeq-trace leases --rules ebpf/rules/bullmq.rules  BullMQ workers\n"
         "  codeq-trace leases --duration 30s --json | jq .leases\n"
         "  codeq-trace leases --cgroup system.slice/redis.service --follow\n",
-    .options = "rules sample",
+    .options = "rules sample via",
     .open = view_open,
     .ready = view_ready,
     .tick = view_tick,

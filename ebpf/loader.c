@@ -20,6 +20,7 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
+#include "claims.skel.h"
 #include "commands.skel.h"
 #include "leases.skel.h"
 #include "profile.skel.h"
@@ -57,6 +58,8 @@ static const void *object_bytes(enum loader_object object, size_t *out_bytes)
         return profile__elf_bytes(out_bytes);
     case LOADER_TIMELINE:
         return timeline__elf_bytes(out_bytes);
+    case LOADER_CLAIMS:
+        return claims__elf_bytes(out_bytes);
     case LOADER_COUNT:
         break;
     }

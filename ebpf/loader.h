@@ -18,6 +18,7 @@ enum loader_object {
     LOADER_LEASES,
     LOADER_PROFILE,
     LOADER_TIMELINE,
+    LOADER_CLAIMS,
     LOADER_COUNT,
 };
 

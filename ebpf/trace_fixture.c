@@ -1,0 +1,129 @@
+#include "trace_fixture.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/redis_server.h"
+#include "loader.h"
+
+#define OUTPUT_BYTES_MAX (1 << 22)
+
+int tracer_check(void)
+{
+    struct err err = {""};
+    if (getenv("CODEQ_TRACE") == NULL || loader_check(LOADER_NEEDS_ADMIN, &err) != 0) {
+        printf("skipped: %s\n",
+               getenv("CODEQ_TRACE") == NULL ? "CODEQ_TRACE names no program" : err.text);
+        return 77;
+    }
+    return 0;
+}
+
+char *tracer_slurp(const char *dir, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "re");
+    char *text = calloc(1, OUTPUT_BYTES_MAX);
+    assert_non_null(text);
+    if (file != NULL) {
+        size_t n = fread(text, 1, OUTPUT_BYTES_MAX - 1, file);
+        text[n] = '\0';
+        fclose(file);
+    }
+    return text;
+}
+
+void tracer_start(struct tracer *tracer, const char *const *args)
+{
+    const char *argv[32] = {getenv("CODEQ_TRACE")};
+    int n = 1;
+    while (*args != NULL) {
+        argv[n++] = *args++;
+        assert_true(n < 31);
+    }
+    argv[n++] = "--json";
+    argv[n] = NULL;
+    strcpy(tracer->dir, "/tmp/codeq-trace-XXXXXX");
+    assert_non_null(mkdtemp(tracer->dir));
+    char path[128];
+    snprintf(path, sizeof path, "%s/out", tracer->dir);
+    int out = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    snprintf(path, sizeof path, "%s/err", tracer->dir);
+    int err_fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    struct child_options options = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = out, .stderr_fd = err_fd, .cpu = -1};
+    struct err err = {""};
+    tracer->child = (struct child){0};
+    if (child_start(&tracer->child, &options, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    close(out);
+    close(err_fd);
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 20 * NS_PER_SEC;
+    for (;;) {
+        char *text = tracer_slurp(tracer->dir, "err");
+        bool ready = strstr(text, ": tracing ") != NULL;
+        int64_t now_ns = clock_monotonic_ns(clock_system());
+        if (!ready &&
+            (now_ns > deadline_ns || child_wait(&tracer->child, now_ns + 5 * NS_PER_MS) == 0)) {
+            fail_msg("codeq-trace did not start: %s", text);
+        }
+        free(text);
+        if (ready) {
+            return;
+        }
+    }
+}
+
+struct json *tracer_end(struct tracer *tracer)
+{
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 20 * NS_PER_SEC;
+    assert_int_equal(child_wait(&tracer->child, deadline_ns), 0);
+    char *text = tracer_slurp(tracer->dir, "out");
+    struct err err = {""};
+    struct json *report = json_parse(text, strlen(text), &err);
+    if (report == NULL) {
+        char *why = tracer_slurp(tracer->dir, "err");
+        fail_msg("%s in: %s %s", err.text, text, why);
+    }
+    free(text);
+    remove_tree(tracer->dir);
+    return report;
+}
+
+struct json *tracer_stop(struct tracer *tracer)
+{
+    if (tracer->child.pid > 0) {
+        kill(tracer->child.pid, SIGINT);
+    }
+    return tracer_end(tracer);
+}
+
+const struct json *tracer_row(const struct json *report, const char *table, const char *key,
+                              const char *value)
+{
+    for (const struct json *row = json_first(json_get(report, table)); row != NULL;
+         row = json_next(row)) {
+        if (strcmp(json_string(json_get(row, key), ""), value) == 0) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+double tracer_number(const struct json *report, const char *table, const char *key,
+                     const char *value, const char *number)
+{
+    return json_number(json_get(tracer_row(report, table, key, value), number), 0);
+}
+
+double tracer_loss(const struct json *report, const char *key)
+{
+    return json_number(json_get(json_get(report, "losses"), key), -1);
+}

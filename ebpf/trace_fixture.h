@@ -1,0 +1,48 @@
+/* Tests only: the built codeq-trace, started and stopped, and its JSON report.
+ *
+ * Every function fails the running test where the machinery fails. CODEQ_TRACE names the program.
+ */
+#pragma once
+
+#include "base/test.h"
+
+#include <stdbool.h>
+
+#include "base/child.h"
+#include "base/json.h"
+
+/* Exact: all of these are whole numbers below 2^53. */
+#define assert_count(got, wanted) \
+    do { \
+        double got_ = (got); \
+        double wanted_ = (wanted); \
+        if (got_ != wanted_) { \
+            fail_msg("%s is %g, not %g", #got, got_, wanted_); \
+        } \
+    } while (0)
+
+struct tracer {
+    struct child child;
+    char dir[64];
+};
+
+/* 0; 77 with the reason printed where BPF may not be loaded here. */
+int tracer_check(void);
+
+/* Start codeq-trace ARGS... --json and wait until it says that it traces. */
+void tracer_start(struct tracer *tracer, const char *const *args);
+
+/* Interrupt it, or let it end by itself, and read its report, the caller's. */
+struct json *tracer_stop(struct tracer *tracer);
+struct json *tracer_end(struct tracer *tracer);
+
+/* A file of dir whole, "" when absent; the caller's. */
+char *tracer_slurp(const char *dir, const char *name);
+
+/* The row of a table whose `key` is `value`; NULL: none. */
+const struct json *tracer_row(const struct json *report, const char *table, const char *key,
+                              const char *value);
+/* A number of such a row; 0 when there is no row or no such number. */
+double tracer_number(const struct json *report, const char *table, const char *key,
+                     const char *value, const char *number);
+double tracer_loss(const struct json *report, const char *key); /* -1: not reported */
