@@ -6,7 +6,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/json.h"
+#include "base/json_text.h"
+#include "base/json_tokens.h"
 
 #define LEASE_MS 300000
 #define MAX_ATTEMPTS 5
@@ -24,7 +25,9 @@ struct drive_work {
     char *payload; /* payload_bytes letters and a NUL */
     struct store_create_item creates[DRIVE_BATCH_MAX];
     struct store_complete_item completes[DRIVE_BATCH_MAX];
-    char *encoded[DRIVE_BATCH_MAX]; /* JSON texts of the call under way */
+    char *encoded; /* JSON texts of the call under way, each in room_bytes */
+    size_t room_bytes;
+    struct json_tokens tokens; /* of the task that is read */
     struct task_member leases[DRIVE_BATCH_MAX]; /* of the last claim */
     size_t leased;
     size_t done; /* items that ended well in the last reply */
@@ -110,16 +113,36 @@ static void on_created(void *arg, const struct store_call_result *call,
     }
 }
 
-/* As a worker that uses the service: find the fields that it acts on. */
-static bool decode_task(const struct drive_work *work, const struct store_bytes *body)
+/* The member's value; NULL when the object has none. */
+static const struct json_token *member(const struct json_tokens *tokens, const char *text,
+                                       const char *key)
 {
-    struct json *task = json_parse(body->data, body->bytes, NULL);
-    const char *payload = json_string(json_get(task, "payload"), NULL);
-    const char *command = json_string(json_get(task, "command"), NULL);
-    bool whole = payload != NULL && command != NULL && strcmp(command, COMMAND) == 0 &&
-                 strlen(payload) == (size_t)work->options.payload_bytes;
-    json_free(task);
-    return whole;
+    size_t bytes = strlen(key);
+    uint32_t t = 1;
+    for (uint32_t left = tokens->tokens[0].count; left > 0; left--) {
+        const struct json_token *token = &tokens->tokens[t];
+        if (token->bytes == bytes + 2 && memcmp(text + token->at + 1, key, bytes) == 0) {
+            return &token[1];
+        }
+        t = token[1].next;
+    }
+    return NULL;
+}
+
+/* As a worker that uses the service: find the fields that it acts on. */
+static bool decode_task(struct drive_work *work, const struct store_bytes *body)
+{
+    if (json_tokens_parse(&work->tokens, body->data, body->bytes, NULL) != 0 ||
+        work->tokens.tokens[0].type != JSON_OBJECT) {
+        return false;
+    }
+    const struct json_token *payload = member(&work->tokens, body->data, "payload");
+    const struct json_token *command = member(&work->tokens, body->data, "command");
+    return payload != NULL && payload->type == JSON_STRING && command != NULL &&
+           command->bytes == sizeof COMMAND - 1 + 2 &&
+           memcmp(body->data + command->at + 1, COMMAND, sizeof COMMAND - 1) == 0 &&
+           json_token_decode(payload, body->data, work->encoded) ==
+               (size_t)work->options.payload_bytes;
 }
 
 static void on_claimed(void *arg, const struct store_call_result *call,
@@ -180,37 +203,26 @@ static int finish_call(struct drive_work *work, int queued, size_t expected, con
     return 0;
 }
 
-static char *encode_task(const struct drive_work *work)
+#define TASK_HEAD "{\"command\":\"" COMMAND "\",\"payload\":\""
+#define RESULT \
+    "{\"workerId\":\"" WORKER "\",\"status\":\"COMPLETED\",\"result\":{\"ok\":true,\"items\":3}}"
+#define NUMBERS_BYTES_MAX 64 /* of a task's text behind the payload */
+
+static struct store_bytes encode_task(const struct drive_work *work, char *room)
 {
-    struct json *task = json_new_object();
-    json_add_string(task, "command", COMMAND);
-    json_add_string(task, "payload", work->payload);
-    json_add_int(task, "priority", PRIORITY);
-    json_add_int(task, "maxAttempts", MAX_ATTEMPTS);
-    char *text = json_print(task);
-    json_free(task);
-    return text;
+    char *at = TEXT_PUT(room, TASK_HEAD);
+    at = json_escape(at, work->payload, (size_t)work->options.payload_bytes);
+    at = TEXT_PUT(at, "\",\"priority\":");
+    at = text_int(at, PRIORITY);
+    at = TEXT_PUT(at, ",\"maxAttempts\":");
+    at = text_int(at, MAX_ATTEMPTS);
+    at = TEXT_PUT(at, "}");
+    return (struct store_bytes){room, (size_t)(at - room)};
 }
 
-static char *encode_result(void)
+static struct store_bytes encode_result(char *room)
 {
-    struct json *result = json_new_object();
-    json_add_string(result, "workerId", WORKER);
-    json_add_string(result, "status", "COMPLETED");
-    struct json *inner = json_add_object(result, "result");
-    json_add_bool(inner, "ok", true);
-    json_add_int(inner, "items", 3);
-    char *text = json_print(result);
-    json_free(result);
-    return text;
-}
-
-static void free_encoded(struct drive_work *work, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        free(work->encoded[i]);
-        work->encoded[i] = NULL;
-    }
+    return (struct store_bytes){room, (size_t)(TEXT_PUT(room, RESULT) - room)};
 }
 
 static __attribute__((noinline)) int call_create(struct drive_work *work, size_t count,
@@ -219,16 +231,12 @@ static __attribute__((noinline)) int call_create(struct drive_work *work, size_t
     for (size_t i = 0; i < count; i++) {
         struct store_bytes body = {work->payload, (size_t)work->options.payload_bytes};
         if (work->options.json) {
-            work->encoded[i] = encode_task(work);
-            body = (struct store_bytes){work->encoded[i], strlen(work->encoded[i])};
+            body = encode_task(work, work->encoded + i * work->room_bytes);
         }
         work->creates[i].body = body;
     }
     work->answered = false;
     int queued = store_create(work->store, &work->queue, work->creates, count, on_created, work);
-    if (work->options.json) {
-        free_encoded(work, count);
-    }
     return finish_call(work, queued, count, "create", err);
 }
 
@@ -259,8 +267,7 @@ static __attribute__((noinline)) int call_complete(struct drive_work *work, size
     for (size_t i = 0; i < count; i++) {
         struct store_bytes result = raw_result;
         if (work->options.json) {
-            work->encoded[i] = encode_result();
-            result = (struct store_bytes){work->encoded[i], strlen(work->encoded[i])};
+            result = encode_result(work->encoded + i * work->room_bytes);
         }
         work->completes[i] = (struct store_complete_item){
             .lease = {.has_token = true,
@@ -272,9 +279,6 @@ static __attribute__((noinline)) int call_complete(struct drive_work *work, size
     work->answered = false;
     int queued =
         store_complete(work->store, &work->queue, work->completes, count, on_completed, work);
-    if (work->options.json) {
-        free_encoded(work, count);
-    }
     return finish_call(work, queued, count, "complete", err);
 }
 
@@ -307,17 +311,24 @@ struct drive_work *drive_work_new(struct store *store, const struct drive_work_o
                 (long long)options->payload_bytes, DRIVE_PAYLOAD_BYTES_MAX);
         return NULL;
     }
+    /* The payload is letters: escaped, it is as long. */
+    size_t room_bytes =
+        sizeof TASK_HEAD + (size_t)options->payload_bytes + NUMBERS_BYTES_MAX + sizeof RESULT;
     struct drive_work *work = calloc(1, sizeof *work);
     char *payload = malloc((size_t)options->payload_bytes + 1);
-    if (work == NULL || payload == NULL) {
+    char *encoded = malloc(options->json ? DRIVE_BATCH_MAX * room_bytes : 1);
+    if (work == NULL || payload == NULL || encoded == NULL) {
         free(work);
         free(payload);
+        free(encoded);
         err_set(err, -ENOMEM, "out of memory");
         return NULL;
     }
     work->store = store;
     work->options = *options;
     work->payload = payload;
+    work->encoded = encoded;
+    work->room_bytes = room_bytes;
     for (int64_t i = 0; i < options->payload_bytes; i++) {
         payload[i] = (char)('a' + i % 26);
     }
@@ -338,6 +349,8 @@ struct drive_work *drive_work_new(struct store *store, const struct drive_work_o
 void drive_work_free(struct drive_work *work)
 {
     if (work != NULL) {
+        json_tokens_fini(&work->tokens);
+        free(work->encoded);
         free(work->payload);
         free(work);
     }

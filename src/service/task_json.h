@@ -16,17 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/json_text.h"
 #include "sched/task.h"
 #include "store/store.h"
-
-/* text as a JSON string's inside, without quotes: at most 6 times as long. */
-char *json_escape(char *at, const char *text, size_t bytes);
-/* The same of text that is itself valid JSON: at most twice as long. */
-char *json_escape_json(char *at, const char *text, size_t bytes);
-
-char *text_put(char *at, const char *text, size_t bytes);
-#define TEXT_PUT(at, literal) text_put(at, literal, sizeof(literal) - 1)
-char *text_int(char *at, int64_t value);
 
 /* "2026-11-23T06:04:05.678Z" without quotes, 24 bytes. */
 char *text_time(char *at, int64_t unix_ms);

@@ -1,0 +1,17 @@
+/* JSON written straight into the caller's memory, for hot paths: no tree, no copy, no allocation.
+ *
+ * Each function writes at `at` and returns the end; the caller has made room. No NUL is written.
+ * Pure; any thread. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* text as a JSON string's inside, without quotes: at most 6 times as long. */
+char *json_escape(char *at, const char *text, size_t bytes);
+/* The same of text that is itself valid JSON: at most twice as long. */
+char *json_escape_json(char *at, const char *text, size_t bytes);
+
+char *text_put(char *at, const char *text, size_t bytes);
+#define TEXT_PUT(at, literal) text_put(at, literal, sizeof(literal) - 1)
+char *text_int(char *at, int64_t value);
