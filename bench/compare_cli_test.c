@@ -331,6 +331,76 @@ static void other_machine_is_refused_by_the_name_of_the_field(void **state)
     answer_free(&answer);
 }
 
+/* A copy of a set, broken by a script in its folder ("$1"), and sealed again: the manifest has the
+ * right checksums, so that what is broken is found for itself. */
+static void every_broken_set_is_refused_by_file_and_line(void **state)
+{
+    (void)state;
+#define TIMED \
+    "{\"v\":1,\"run\":%d,\"kind\":\"timed\",\"repeat\":0,\"scale\":1,\"ops\":9,\"errors\":0," \
+    "\"mode\":\"closed\",\"dur_ns\":9,\"rate\":1,\"cpu_us\":1,\"redis_cpu_us\":1," \
+    "\"hdr\":{\"claim\":{\"enc\":\"HDR-V2\",\"lo\":1,\"hi\":9,\"sig\":3,\"n\":9,\"clamped\":0," \
+    "\"b64\":\"%s\"}}}"
+#define APPEND_TIMED(b64) \
+    "n=$(wc -l < tiny/runs.ndjson); printf '" TIMED "\\n' \"$n\" '" b64 "' >> tiny/runs.ndjson"
+    static const struct {
+        const char *script;
+        const char *file;
+        const char *says;
+    } broken[] = {
+        {"truncate -s -20 tiny/runs.ndjson", "tiny/runs.ndjson: line ", "cut off"},
+        {"sed -i '2s/.*/{\"v\":1,/' tiny/runs.ndjson", "tiny/runs.ndjson: line 2", ""},
+        {"printf 'nonsense' > tiny/runs.ndjson", "tiny/runs.ndjson: line 1", ""},
+        {": > tiny/runs.ndjson", "tiny/runs.ndjson", "no runs"},
+        {"sed -i '1s/\"v\":1/\"v\":2/' tiny/runs.ndjson", "tiny/runs.ndjson: line 1", ""},
+        {"sed -i '1s/\"ops\":[0-9]*/\"ops\":0/' tiny/runs.ndjson", "tiny/runs.ndjson: line 1",
+         "ops"},
+        {"sed -i '0,/\"instructions\":[0-9]*/s//\"instructions\":NaN/' tiny/runs.ndjson",
+         "tiny/runs.ndjson: line ", ""},
+        {"sed -i '0,/\"instructions\":[0-9]*/s//\"instructions\":1e999/' tiny/runs.ndjson",
+         "tiny/summary.json: line ", "not what runs.ndjson gives"},
+        {APPEND_TIMED("!!!!"), "tiny/runs.ndjson: line ", ": hdr.claim"},
+        {APPEND_TIMED("HISTFAAAAAAAAAAA"), "tiny/runs.ndjson: line ", ": hdr.claim"},
+        {"sed -i 's/summary\\/1/summary\\/9/' tiny/summary.json", "tiny/summary.json", "newer"},
+        {"sed -i '0,/\"value\": [0-9.]*/s//\"value\": NaN/' tiny/summary.json",
+         "tiny/summary.json: line ", ""},
+        {"sed -i '$d' tiny/summary.json", "tiny/summary.json: line ", ""},
+        {"sed -i 's/env\\/1/env\\/2/' env.json", "env.json", "schema is 'codeq-lab.env/2'"},
+        {"sed -i 's/set\\/1/set\\/2/' manifest.json", "manifest.json", "newer"},
+        {"sed -i '3s/\"/x/' manifest.json", "manifest.json: line ", ""},
+        {"rm tiny/runs.ndjson", "tiny/runs.ndjson", "missing"},
+        {"rm tiny/summary.json", "tiny/summary.json", "missing"},
+        {"rm env.json", "env.json", "missing"},
+    };
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        char script[2048];
+        char copy[128];
+        snprintf(copy, sizeof copy, "%s/broken%zu", fixture.root, i);
+        snprintf(script, sizeof script,
+                 "cp -r \"$1\" \"$2\"; cd \"$2\"; find . -type f ! -name manifest.json -exec "
+                 "sha256sum {} + | sort -k2 > ../before; %s;"
+                 "while read -r sum name; do [ ! -f \"$name\" ] ||"
+                 " sed -i \"s/$sum/$(sha256sum < \"$name\" | cut -c1-64)/\" manifest.json;"
+                 " done < ../before",
+                 broken[i].script);
+        const char *const argv[] = {"sh", "-euc", script, "sh", sets[0], copy, NULL};
+        struct answer answer = run_in(fixture.repo, argv);
+        if (answer.code != 0) {
+            fail_msg("%s: %s", script, answer.errors);
+        }
+        answer_free(&answer);
+        for (int side = 0; side < 2; side++) {
+            answer = RUN("compare", side == 0 ? copy : sets[0], side == 0 ? sets[0] : copy);
+            if (answer.code != 5 || strstr(answer.errors, broken[i].file) == NULL ||
+                strstr(answer.errors, broken[i].says) == NULL || answer.out[0] != '\0') {
+                fail_msg("%s: exit %d: %s%s", broken[i].script, answer.code, answer.errors,
+                         answer.out);
+            }
+            answer_free(&answer);
+        }
+    }
+}
+
 static void profile_readers_show_what_is_there_and_refuse_what_is_not(void **state)
 {
     (void)state;
@@ -385,6 +455,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(markdown_leads_with_three_lines_and_folds_the_rest),
         cmocka_unit_test(colour_is_for_terminals_without_no_color_alone),
         cmocka_unit_test(other_machine_is_refused_by_the_name_of_the_field),
+        cmocka_unit_test(every_broken_set_is_refused_by_file_and_line),
         cmocka_unit_test(profile_readers_show_what_is_there_and_refuse_what_is_not),
     };
     return cmocka_run_group_tests(tests, make_repo, drop_repo);

@@ -111,6 +111,9 @@ static int check_scenario(const char *set_dir, const char *id, size_t *out_runs,
         snprintf(path, sizeof path, "%s/%.200s/runs.ndjson", set_dir, id);
         code = result_runs_read(path, false, &runs, err);
         code = code != 0 && code != -EOPNOTSUPP ? -EBADMSG : code;
+        if (code == 0 && runs.count == 0) {
+            code = err_set(err, -EBADMSG, "%.200s/runs.ndjson: no runs: nothing was measured", id);
+        }
     }
     if (code == 0) {
         *out_runs += runs.count;
