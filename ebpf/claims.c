@@ -474,10 +474,15 @@ static void view_tick(void *context)
 }
 
 static const struct report_column columns[] = {
-    {"scheduler", "scheduler", REPORT_LABEL},   {"event", "event", REPORT_LABEL},
-    {"calls", "calls", REPORT_COUNT},           {"tasks", "tasks", REPORT_COUNT},
-    {"rate_per_sec", "tasks/s", REPORT_NUMBER}, {"latency_ns_p50", "p50", REPORT_NS},
-    {"latency_ns_p99", "p99", REPORT_NS},       {"latency_ns_max", "max", REPORT_NS},
+    {"scheduler", "scheduler", REPORT_LABEL},
+    {"event", "event", REPORT_LABEL},
+    {"calls", "calls", REPORT_COUNT},
+    {"tasks", "tasks", REPORT_COUNT},
+    {"rate_per_sec", "tasks/s", REPORT_NUMBER},
+    {"latency_ns_p50", "p50", REPORT_NS},
+    {"latency_ns_p99", "p99", REPORT_NS},
+    {"latency_ns_max", "max", REPORT_NS},
+    {"time_ns", "time", REPORT_NS},
     {"latency_ns", "latency", REPORT_HIST},
 };
 
@@ -519,6 +524,7 @@ static void view_collect(void *context, struct report *report)
         report_number(table,
                       report->elapsed > 0 ? (double)tally->tasks / report->elapsed : (double)NAN);
         put_times(table, tally);
+        report_number(table, (double)tally->ns);
         report_hist(table, tally->buckets, tally->ns);
     }
     table = report_table(report, "claims", stage_columns,

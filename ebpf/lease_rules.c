@@ -1,5 +1,6 @@
 #include "lease_rules.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ static const char codeqd_rules[] = "scheduler codeqd\n"
                                    "sweep     script=sweep     id=reply:1\n";
 
 static const char *const event_names[] = {"create", "claim",   "heartbeat", "complete",
-                                          "nack",   "abandon", "sweep"};
+                                          "nack",   "abandon", "expire",    "sweep"};
 
 const char *lease_event_name(enum lease_event event)
 {
@@ -31,21 +32,24 @@ const char *lease_event_name(enum lease_event event)
 
 int lease_pattern_matches(const char *pattern, const char *text, size_t bytes)
 {
-    size_t n = strlen(pattern);
-    int open_start = n > 0 && pattern[0] == '*';
-    int open_end = n > 1 && pattern[n - 1] == '*';
-    const char *core = pattern + open_start;
-    size_t core_len = n - (size_t)open_start - (size_t)open_end;
-    if (core_len > bytes) {
-        return 0;
+    const char *end = text + bytes;
+    const char *star = NULL; /* the last one passed, and how far it reaches */
+    const char *reach = NULL;
+    while (text < end || *pattern == '*') {
+        if (*pattern == '*') {
+            star = pattern++;
+            reach = text;
+        } else if (*pattern != '\0' && *pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star != NULL && reach < end) {
+            pattern = star + 1;
+            text = ++reach;
+        } else {
+            return 0;
+        }
     }
-    if (open_start && open_end) {
-        return memmem(text, bytes, core, core_len) != NULL;
-    }
-    if (open_start) {
-        return memcmp(text + bytes - core_len, core, core_len) == 0;
-    }
-    return (open_end || core_len == bytes) && memcmp(text, core, core_len) == 0;
+    return *pattern == '\0';
 }
 
 static int whole(const char *text, int max, int *out)
@@ -59,22 +63,35 @@ static int whole(const char *text, int max, int *out)
     return 0;
 }
 
-static int parse_where(struct lease_rule *rule, char *text)
+/* Names become labels. */
+static bool is_name(const char *text, size_t bytes_max)
 {
+    size_t n = strlen(text);
+    return n > 0 && n < bytes_max &&
+           strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+static const char *parse_where(struct lease_rule *rule, char *text)
+{
+    static const char *const names[] = {"arg", "reply", "member", "packed"};
+    static const char wrong[] = "id is none, or arg, reply, member or packed and :NUMBER up to 62";
+    if (strcmp(text, "none") == 0) {
+        rule->where = LEASE_NOWHERE;
+        return NULL;
+    }
     char *first = strchr(text, ':');
+    int where = -1;
     if (first == NULL) {
-        return -EINVAL;
+        return wrong;
     }
     *first++ = '\0';
-    if (strcmp(text, "arg") == 0) {
-        rule->where = LEASE_ARG;
-    } else if (strcmp(text, "reply") == 0) {
-        rule->where = LEASE_REPLY;
-    } else if (strcmp(text, "member") == 0) {
-        rule->where = LEASE_MEMBER;
-    } else {
-        return -EINVAL;
+    for (int i = 0; i < 4; i++) {
+        where = strcmp(text, names[i]) == 0 ? i : where;
     }
+    if (where < 0) {
+        return wrong;
+    }
+    rule->where = (enum lease_where)where;
     char *step = strchr(first, ':');
     if (step != NULL) {
         *step++ = '\0';
@@ -82,97 +99,152 @@ static int parse_where(struct lease_rule *rule, char *text)
         if (plus != NULL) {
             *plus = '\0';
             if (whole(plus + 4, 62, &rule->step_len_arg) != 0) {
-                return -EINVAL;
+                return "the argument of +len is a number up to 62";
             }
         }
         if (whole(step, 62, &rule->step) != 0) {
-            return -EINVAL;
+            return "a step is a number up to 62";
+        }
+        if (where >= LEASE_MEMBER) {
+            return "only arg and reply have a step";
         }
     }
-    return whole(first, 62, &rule->first);
+    return whole(first, 62, &rule->first) == 0 ? NULL : wrong;
 }
 
-static int parse_field(struct lease_rule *rule, char *field)
+static const char *parse_key(struct lease_rule *rule, char *value)
+{
+    char *pattern = strchr(value, ':');
+    if (pattern == NULL || rule->key_len == LEASE_KEYS_MAX) {
+        return "write at most 4 keys like key=1:*:wait";
+    }
+    *pattern++ = '\0';
+    if (strlen(pattern) >= sizeof rule->key_pattern[0] || *pattern == '\0') {
+        return "a pattern of a key has 1 to 47 bytes";
+    }
+    strcpy(rule->key_pattern[rule->key_len], pattern);
+    int *index = &rule->key_index[rule->key_len++];
+    return whole(value, 60, index) == 0 && *index > 0 ? NULL : "keys are numbered from 1 to 60";
+}
+
+static const char *parse_field(struct lease_rule *rule, char *field)
 {
     char *value = strchr(field, '=');
     if (value == NULL) {
-        return -EINVAL;
+        return "every word behind the event is NAME=VALUE";
     }
     *value++ = '\0';
     if (strcmp(field, "script") == 0) {
         snprintf(rule->script, sizeof rule->script, "%s", value);
-    } else if (strcmp(field, "command") == 0) {
-        snprintf(rule->command, sizeof rule->command, "%s", value);
-    } else if (strcmp(field, "keys") == 0) {
-        return whole(value, 60, &rule->keys);
-    } else if (strcmp(field, "key") == 0) {
-        char *pattern = strchr(value, ':');
-        if (pattern == NULL || rule->key_len == LEASE_KEYS_MAX) {
-            return -EINVAL;
-        }
-        *pattern++ = '\0';
-        snprintf(rule->key_pattern[rule->key_len], sizeof rule->key_pattern[0], "%s", pattern);
-        return whole(value, 60, &rule->key_index[rule->key_len++]);
-    } else if (strcmp(field, "id") == 0) {
-        return parse_where(rule, value);
-    } else if (strcmp(field, "skip") == 0) {
-        return whole(value, 32, &rule->skip);
-    } else if (strcmp(field, "bytes") == 0) {
-        return whole(value, 64, &rule->bytes);
-    } else {
-        return -EINVAL;
+        return is_name(value, sizeof rule->script) ? NULL : "a script's name has 1 to 31 letters";
     }
-    return 0;
+    if (strcmp(field, "command") == 0) {
+        snprintf(rule->command, sizeof rule->command, "%s", value);
+        for (char *c = rule->command; *c != '\0'; c++) {
+            *c = (char)toupper((unsigned char)*c);
+        }
+        /* As the kernel side keeps them: 24 bytes. */
+        return is_name(value, 24) ? NULL : "a command has 1 to 23 letters";
+    }
+    if (strcmp(field, "keys") == 0) {
+        return whole(value, 60, &rule->keys) == 0 ? NULL : "keys is a number up to 60";
+    }
+    if (strcmp(field, "key") == 0) {
+        return parse_key(rule, value);
+    }
+    if (strcmp(field, "id") == 0) {
+        return parse_where(rule, value);
+    }
+    if (strcmp(field, "skip") == 0) {
+        return whole(value, 32, &rule->skip) == 0 ? NULL : "skip is a number of bytes up to 32";
+    }
+    if (strcmp(field, "bytes") == 0) {
+        return whole(value, 64, &rule->bytes) == 0 ? NULL : "bytes is a number up to 64";
+    }
+    return "there are script, command, keys, key, id, skip and bytes";
 }
 
-static int parse_line(struct lease_rules *rules, char scheduler[32], char *line)
+static const char *parse_rule(struct lease_rule *rule, const char *event, char **save)
+{
+    for (int i = 0; i < LEASE_EVENTS; i++) {
+        if (strcmp(event, event_names[i]) == 0) {
+            rule->event = (enum lease_event)i;
+        }
+    }
+    if (rule->event == LEASE_EVENTS) {
+        return "a line begins with scheduler, sha, or one of create, claim, heartbeat, complete, "
+               "nack, abandon, expire, sweep";
+    }
+    int id_seen = 0;
+    for (char *word; (word = strtok_r(NULL, " \t\r", save)) != NULL;) {
+        id_seen |= strncmp(word, "id=", 3) == 0;
+        const char *why = parse_field(rule, word);
+        if (why != NULL) {
+            return why;
+        }
+    }
+    bool script = strncmp(rule->command, "EVAL", 4) == 0 || strncmp(rule->command, "FCALL", 5) == 0;
+    rule->plain = rule->command[0] != '\0' && !script;
+    if (!id_seen) {
+        return "write where the id is: id=arg:1, id=reply:0, or id=none";
+    }
+    if (rule->script[0] == '\0' && rule->command[0] == '\0' && rule->keys < 0 &&
+        rule->key_len == 0) {
+        return "write how the call is recognised: script, command, keys or key";
+    }
+    if (rule->plain && (rule->script[0] != '\0' || rule->keys >= 0)) {
+        return "a plain command has neither script nor keys";
+    }
+    if (rule->plain && rule->where != LEASE_ARG && rule->where != LEASE_NOWHERE) {
+        return "the id of a plain command is an argument";
+    }
+    for (int k = 0; rule->plain && rule->where == LEASE_ARG && k < rule->key_len; k++) {
+        if (rule->key_index[k] > rule->first) {
+            return "the keys of a plain command stand before its id";
+        }
+    }
+    return NULL;
+}
+
+/* NULL, or what is wrong. */
+static const char *parse_line(struct lease_rules *rules, char scheduler[32], char *line)
 {
     char *save = NULL;
     char *word = strtok_r(line, " \t\r", &save);
     if (word == NULL || word[0] == '#') {
-        return 0;
+        return NULL;
     }
     if (strcmp(word, "scheduler") == 0) {
         char *name = strtok_r(NULL, " \t\r", &save);
-        if (name == NULL) {
-            return -EINVAL;
+        if (name == NULL || !is_name(name, 32)) {
+            return "a scheduler's name has 1 to 31 letters";
         }
-        snprintf(scheduler, 32, "%s", name);
-        return 0;
+        strcpy(scheduler, name);
+        return NULL;
     }
     if (strcmp(word, "sha") == 0) {
         char *name = strtok_r(NULL, " \t\r", &save);
         char *sha = strtok_r(NULL, " \t\r", &save);
-        if (sha == NULL || strlen(sha) != 40) {
-            return -EINVAL;
+        if (sha == NULL || !is_name(name, 32) || strlen(sha) != 40 ||
+            strspn(sha, "0123456789abcdef") != 40) {
+            return "write it like: sha NAME and 40 digits of 0-9a-f";
         }
         wire_script_name(sha, name);
-        return 0;
+        return NULL;
     }
-    if (rules->len == LEASE_RULES_MAX || scheduler[0] == '\0') {
-        return -EINVAL;
+    if (scheduler[0] == '\0') {
+        return "a line `scheduler NAME` comes first";
+    }
+    if (rules->len == LEASE_RULES_MAX) {
+        return "more than 64 rules";
     }
     struct lease_rule rule = {.keys = -1, .event = LEASE_EVENTS};
-    snprintf(rule.scheduler, sizeof rule.scheduler, "%s", scheduler);
-    for (int i = 0; i < LEASE_EVENTS; i++) {
-        if (strcmp(word, event_names[i]) == 0) {
-            rule.event = (enum lease_event)i;
-        }
+    strcpy(rule.scheduler, scheduler);
+    const char *why = parse_rule(&rule, word, &save);
+    if (why == NULL) {
+        rules->rule[rules->len++] = rule;
     }
-    int id_seen = 0;
-    while ((word = strtok_r(NULL, " \t\r", &save)) != NULL) {
-        id_seen |= strncmp(word, "id=", 3) == 0;
-        if (parse_field(&rule, word) != 0) {
-            return -EINVAL;
-        }
-    }
-    int matches =
-        rule.script[0] != '\0' || rule.command[0] != '\0' || rule.keys >= 0 || rule.key_len > 0;
-    if (rule.event == LEASE_EVENTS || !id_seen || !matches) {
-        return -EINVAL;
-    }
-    rules->rule[rules->len++] = rule;
-    return 0;
+    return why;
 }
 
 int lease_rules_parse(struct lease_rules *rules, const char *source, const char *text,
@@ -189,10 +261,9 @@ int lease_rules_parse(struct lease_rules *rules, const char *source, const char 
         }
         memcpy(line, text, n);
         line[n] = '\0';
-        if (parse_line(rules, scheduler, line) != 0) {
-            return err_set(err, -EINVAL,
-                           "%s: line %d: not a rule: write it like: claim script=NAME id=reply:2",
-                           source, number);
+        const char *why = parse_line(rules, scheduler, line);
+        if (why != NULL) {
+            return err_set(err, -EINVAL, "%s: line %d: not a rule: %s", source, number, why);
         }
         text += n + (text[n] == '\n');
     }
@@ -209,8 +280,14 @@ int lease_rules_load(struct lease_rules *rules, const char *path, struct err *er
     char *text = calloc(1, RULES_BYTES_MAX + 1);
     size_t n = text != NULL ? fread(text, 1, RULES_BYTES_MAX, file) : 0;
     fclose(file);
-    int code = n == RULES_BYTES_MAX ? err_set(err, -EFBIG, "%s: above 64 KiB", path)
-                                    : lease_rules_parse(rules, path, text, err);
+    int code;
+    if (n == RULES_BYTES_MAX) {
+        code = err_set(err, -EFBIG, "%s: above 64 KiB", path);
+    } else if (n > 0 && memchr(text, '\0', n) != NULL) {
+        code = err_set(err, -EINVAL, "%s: not a text file", path);
+    } else {
+        code = text != NULL ? lease_rules_parse(rules, path, text, err) : -ENOMEM;
+    }
     free(text);
     return code;
 }

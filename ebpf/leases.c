@@ -18,7 +18,7 @@
 #define TASK_PROBES 16
 #define CONNS_MAX 1024
 #define HELD_MAX 64
-#define ID_BYTES_MAX 64
+#define SWEPT_MAX 256 /* leases that one sweep takes back */
 
 /* What each scheduler's rows count; the first LEASE_EVENTS are the rules' events (calls). */
 enum row {
@@ -32,11 +32,9 @@ enum row {
 };
 
 static const char *const row_names[] = {
-    "create",     "claim",   "heartbeat",
-    "complete",   "nack",    "abandon",
-    "sweep",      "granted", "queue wait (create to grant)",
-    "lease held", "expired", "redelivered",
-    "refused",
+    "create",     "claim",   "heartbeat",   "complete", "nack",
+    "abandon",    "expire",  "sweep",       "granted",  "queue wait (create to grant)",
+    "lease held", "expired", "redelivered", "refused",
 };
 
 #define SCHEDULERS_MAX 8
@@ -52,6 +50,7 @@ struct task {
     uint64_t token; /* of the open lease */
     uint64_t created_ns;
     uint64_t granted_ns; /* 0: no lease */
+    uint64_t held_ns; /* granted, or heard of by a heartbeat */
     uint32_t beats;
     uint16_t scheduler;
     uint16_t deliveries;
@@ -59,6 +58,7 @@ struct task {
 
 struct conn {
     uint64_t key;
+    uint64_t keys_ok; /* bit i: the keys of the plain rule i have fitted so far */
     int rule_granted; /* the claim being answered has given a task */
     uint32_t step; /* of the request being read */
     struct wire_event held[HELD_MAX]; /* of a script that is not classified yet */
@@ -75,6 +75,7 @@ struct state {
     const struct view_options *options;
     struct lease_rules rules;
     int rule_of[WIRE_NAMES_MAX]; /* index + 1; 0 not classified; -1 none */
+    bool plain[WIRE_NAMES_MAX]; /* a command that plain rules are about */
     struct wire_names names;
     struct scheduler schedulers[SCHEDULERS_MAX];
     int schedulers_len;
@@ -82,6 +83,7 @@ struct state {
     struct conn *conns;
     uint64_t evicted;
     uint64_t conns_lost;
+    uint64_t ids_cut;
     struct snap before;
     bool any_server;
 };
@@ -138,85 +140,107 @@ static struct task *task_of(struct state *state, uint64_t hash, bool make)
     return free_entry;
 }
 
-static void on_id(struct state *state, const struct lease_rule *rule, struct conn *conn,
-                  const struct wire_event *event)
+static void end_lease(struct scheduler *scheduler, struct task *task, uint64_t ns)
+{
+    scheduler->rows[ROW_HOLD].tasks++;
+    scheduler->beats_of_closed += task->beats;
+    tally_time(&scheduler->rows[ROW_HOLD], ns - task->granted_ns);
+    task->granted_ns = 0;
+}
+
+static void on_claimed(struct scheduler *scheduler, struct task *task, struct conn *conn,
+                       const struct wire_event *event, uint64_t token)
+{
+    struct tally *granted = &scheduler->rows[ROW_GRANTED];
+    if (event->event == WIRE_ELEMENT_REQUEST) {
+        granted->calls++; /* a plain command: no latency, it has only been sent */
+    } else if (!conn->rule_granted) {
+        conn->rule_granted = 1;
+        granted->calls++;
+        tally_time(granted, event->ns - event->start_ns);
+    }
+    granted->tasks++;
+    if (task->granted_ns != 0) {
+        scheduler->rows[ROW_EXPIRED].tasks++; /* nobody has given it back */
+    }
+    if (task->deliveries > 0) {
+        scheduler->rows[ROW_REDELIVERED].tasks++;
+    } else if (task->created_ns != 0 && event->ns > task->created_ns) {
+        scheduler->rows[ROW_QUEUE_WAIT].tasks++;
+        tally_time(&scheduler->rows[ROW_QUEUE_WAIT], event->ns - task->created_ns);
+    }
+    task->deliveries++;
+    task->granted_ns = event->ns;
+    task->held_ns = event->ns;
+    task->token = token;
+    task->beats = 0;
+}
+
+/* What an event means for one task. */
+static void on_task(struct state *state, const struct lease_rule *rule, struct conn *conn,
+                    const struct wire_event *event, uint64_t id, uint64_t token)
 {
     uint16_t index;
     struct scheduler *scheduler = scheduler_of(state, rule->scheduler, &index);
-    size_t kept = event->kept;
-    if (rule->event == LEASE_SWEEP) {
-        return;
-    }
-    if (event->type == '_' || kept <= (size_t)rule->skip) {
-        return; /* nil or empty: nothing was claimed */
-    }
-    const char *bytes = event->bytes + rule->skip;
-    size_t n = kept - (size_t)rule->skip;
-    /* A member of codeqd is the id (16 bytes) and what makes it a token. */
-    bool member = strcmp(rule->scheduler, "codeqd") == 0;
-    size_t id_bytes = rule->bytes > 0 ? (size_t)rule->bytes : (member ? 16 : n);
-    if (id_bytes > n || id_bytes == 0) {
-        return;
-    }
-    /* BullMQ answers 0 where there is no job. */
-    if (rule->event == LEASE_CLAIM && event->type == ':') {
-        return;
-    }
-    bool has_token = member && n > 16 && (rule->skip == 0 || event->bytes[0] >= 'a');
-    uint64_t token = has_token ? hash_bytes(bytes, n, 7) : 0;
-    uint64_t hash = hash_bytes(bytes, id_bytes, index);
     struct tally *tally = &scheduler->rows[rule->event];
-    struct task *task =
-        task_of(state, hash, rule->event == LEASE_CREATE || rule->event == LEASE_CLAIM);
+    struct task *task = task_of(state, hash_bytes((const char *)&id, sizeof id, index),
+                                rule->event == LEASE_CREATE || rule->event == LEASE_CLAIM);
+    bool open = task != NULL && task->granted_ns != 0;
     switch (rule->event) {
     case LEASE_CREATE:
-        tally->tasks++;
-        task->created_ns = event->ns;
+        if (rule->plain && (task->deliveries > 0 || task->created_ns != 0)) {
+            return; /* it only moves from queue to queue */
+        }
+        break;
+    case LEASE_HEARTBEAT:
+    case LEASE_COMPLETE:
+    case LEASE_NACK:
+    case LEASE_ABANDON:
+        if (rule->plain && !open) {
+            return;
+        }
+        break;
+    case LEASE_CLAIM:
+    case LEASE_EXPIRE:
+    case LEASE_SWEEP:
+    case LEASE_EVENTS:
+        break;
+    }
+    tally->tasks++;
+    tally->calls += rule->plain;
+    if (task != NULL) {
         task->scheduler = index;
+    }
+    switch (rule->event) {
+    case LEASE_CREATE:
+        task->created_ns = event->ns;
         return;
     case LEASE_CLAIM:
-        tally->tasks++;
-        if (!conn->rule_granted) {
-            conn->rule_granted = 1;
-            scheduler->rows[ROW_GRANTED].calls++;
-            tally_time(&scheduler->rows[ROW_GRANTED], event->ns - event->start_ns);
+        on_claimed(scheduler, task, conn, event, token);
+        return;
+    case LEASE_EXPIRE:
+        scheduler->rows[ROW_EXPIRED].tasks++;
+        if (open) {
+            task->granted_ns = 0;
         }
-        scheduler->rows[ROW_GRANTED].tasks++;
-        if (task->granted_ns != 0) {
-            scheduler->rows[ROW_EXPIRED].tasks++;
-        }
-        if (task->deliveries > 0) {
-            scheduler->rows[ROW_REDELIVERED].tasks++;
-        } else if (task->created_ns != 0 && event->ns > task->created_ns) {
-            scheduler->rows[ROW_QUEUE_WAIT].tasks++;
-            tally_time(&scheduler->rows[ROW_QUEUE_WAIT], event->ns - task->created_ns);
-        }
-        task->deliveries++;
-        task->granted_ns = event->ns;
-        task->token = token;
-        task->beats = 0;
-        task->scheduler = index;
         return;
     case LEASE_HEARTBEAT:
     case LEASE_COMPLETE:
     case LEASE_NACK:
     case LEASE_ABANDON:
-        tally->tasks++;
-        if (task == NULL || task->granted_ns == 0) {
+        if (!open) {
             return; /* claimed before the tracer came */
         }
-        if (has_token && task->token != 0 && token != task->token) {
+        if (token != 0 && task->token != 0 && token != task->token) {
             scheduler->rows[ROW_REFUSED].tasks++;
             return;
         }
         if (rule->event == LEASE_HEARTBEAT) {
             task->beats++;
+            task->held_ns = event->ns;
             return;
         }
-        scheduler->rows[ROW_HOLD].tasks++;
-        scheduler->beats_of_closed += task->beats;
-        tally_time(&scheduler->rows[ROW_HOLD], event->ns - task->granted_ns);
-        task->granted_ns = 0;
+        end_lease(scheduler, task, event->ns);
         if (rule->event == LEASE_COMPLETE) {
             task->hash = 0;
         }
@@ -224,6 +248,111 @@ static void on_id(struct state *state, const struct lease_rule *rule, struct con
     case LEASE_SWEEP:
     case LEASE_EVENTS:
         return;
+    }
+}
+
+/* The scheduler says how many leases it took back, not which: those not heard of for longest. */
+static void on_swept(struct state *state, const struct lease_rule *rule, uint64_t n)
+{
+    uint16_t index;
+    struct scheduler *scheduler = scheduler_of(state, rule->scheduler, &index);
+    scheduler->rows[LEASE_SWEEP].tasks += n;
+    scheduler->rows[ROW_EXPIRED].tasks += n;
+    struct task *oldest[SWEPT_MAX];
+    size_t len = 0;
+    for (size_t i = 0; n > 0 && i < TASKS_MAX; i++) {
+        struct task *task = &state->tasks[i];
+        if (task->hash == 0 || task->granted_ns == 0 || task->scheduler != index) {
+            continue;
+        }
+        size_t at = len;
+        while (at > 0 && oldest[at - 1]->held_ns > task->held_ns) {
+            at--;
+        }
+        if (at == SWEPT_MAX || at == n) {
+            continue;
+        }
+        len += len < SWEPT_MAX && len < n;
+        memmove(&oldest[at + 1], &oldest[at], (len - at - 1) * sizeof oldest[0]);
+        oldest[at] = task;
+    }
+    for (size_t i = 0; i < len; i++) {
+        oldest[i]->granted_ns = 0;
+    }
+}
+
+static void on_bytes(struct state *state, const struct lease_rule *rule, struct conn *conn,
+                     const struct wire_event *event, const char *bytes, size_t n)
+{
+    if (n <= (size_t)rule->skip) {
+        return; /* empty: nothing was claimed */
+    }
+    bytes += rule->skip;
+    n -= (size_t)rule->skip;
+    /* A member of codeqd is the id (16 bytes) and what makes it a token. */
+    bool member = strcmp(rule->scheduler, "codeqd") == 0;
+    size_t id_bytes = rule->bytes > 0 ? (size_t)rule->bytes : (member ? 16 : n);
+    if (id_bytes > n || id_bytes == 0) {
+        return;
+    }
+    bool has_token = member && n > 16 && (rule->skip == 0 || event->bytes[0] >= 'a');
+    on_task(state, rule, conn, event, hash_bytes(bytes, id_bytes, 0),
+            has_token ? hash_bytes(bytes, n, 7) : 0);
+}
+
+/* An argument that is an array of texts in MessagePack. Its head counts all of them; those beyond
+ * the bytes that were kept are counted and not told apart.
+ * Source: the MessagePack specification, formats array, str and bin. */
+static void on_packed(struct state *state, const struct lease_rule *rule, struct conn *conn,
+                      const struct wire_event *event)
+{
+    const unsigned char *p = (const unsigned char *)event->bytes;
+    const unsigned char *end = p + event->kept;
+    size_t left = 0;
+    if (p < end && (*p & 0xf0) == 0x90) {
+        left = *p++ & 0x0f;
+    } else if (end - p >= 3 && *p == 0xdc) {
+        left = (size_t)p[1] << 8 | p[2];
+        p += 3;
+    }
+    for (; left > 0 && p < end; left--) {
+        size_t n;
+        if ((*p & 0xe0) == 0xa0) {
+            n = *p++ & 0x1f;
+        } else if (end - p >= 2 && (*p == 0xd9 || *p == 0xc4)) {
+            n = p[1];
+            p += 2;
+        } else {
+            break;
+        }
+        if (n > (size_t)(end - p)) {
+            break;
+        }
+        on_bytes(state, rule, conn, event, (const char *)p, n);
+        p += n;
+    }
+    uint16_t unused;
+    scheduler_of(state, rule->scheduler, &unused)->rows[rule->event].tasks += left;
+    state->ids_cut += left;
+}
+
+static void on_id(struct state *state, const struct lease_rule *rule, struct conn *conn,
+                  const struct wire_event *event)
+{
+    if (rule->event == LEASE_SWEEP) {
+        if (event->type == ':') {
+            on_swept(state, rule, event->length);
+        }
+        return;
+    }
+    /* BullMQ answers 0 where there is no job. */
+    if (event->type == '_' || (rule->event == LEASE_CLAIM && event->type == ':')) {
+        return;
+    }
+    if (rule->where == LEASE_PACKED) {
+        on_packed(state, rule, conn, event);
+    } else {
+        on_bytes(state, rule, conn, event, event->bytes, event->kept);
     }
 }
 
@@ -240,8 +369,38 @@ static void on_request(struct state *state, const struct lease_rule *rule, struc
     if (rule->step_len_arg > 0 && event->index == (uint32_t)rule->step_len_arg) {
         conn->step = (uint32_t)event->length;
     }
-    if (rule->where == LEASE_ARG && event->index > 2 && is_wanted(rule, conn, event->index)) {
+    if ((rule->where == LEASE_ARG || rule->where == LEASE_PACKED) && event->index > 2 &&
+        is_wanted(rule, conn, event->index)) {
         on_id(state, rule, conn, event);
+    }
+}
+
+/* Plain commands: the keys tell, call by call, which rules are about it. */
+static void on_plain(struct state *state, struct conn *conn, const struct wire_event *event)
+{
+    static_assert(LEASE_RULES_MAX <= 64, "a bit a rule");
+    if (event->event != WIRE_ELEMENT_REQUEST) {
+        return;
+    }
+    for (int r = 0; r < state->rules.len; r++) {
+        const struct lease_rule *rule = &state->rules.rule[r];
+        if (!rule->plain || strcmp(rule->command, state->names.text[event->id]) != 0) {
+            continue;
+        }
+        uint64_t bit = UINT64_C(1) << r;
+        if (event->index == 1) {
+            conn->keys_ok |= bit;
+        }
+        for (int k = 0; k < rule->key_len; k++) {
+            if (event->index == (uint32_t)rule->key_index[k] &&
+                !lease_pattern_matches(rule->key_pattern[k], event->bytes, event->kept)) {
+                conn->keys_ok &= ~bit;
+            }
+        }
+        if (rule->where == LEASE_ARG && event->index >= 1 && (conn->keys_ok & bit) &&
+            is_wanted(rule, conn, event->index)) {
+            on_id(state, rule, conn, event);
+        }
     }
 }
 
@@ -354,7 +513,7 @@ static void set_masks(struct state *state, uint32_t id)
                     strcmp(state->rules.rule[i].scheduler, rule->scheduler) == 0;
         }
         mask.reply = more ? ~UINT64_C(0) : 1;
-        if (rule->where == LEASE_ARG) {
+        if (rule->where == LEASE_ARG || rule->where == LEASE_PACKED) {
             mask.request = bits_from(rule->first, rule->step, rule->step_len_arg > 0);
             if (rule->step_len_arg > 0) {
                 mask.request |= UINT64_C(1) << rule->step_len_arg;
@@ -373,6 +532,9 @@ static int classify(struct state *state, uint32_t id, const struct wire_event *h
     const char *name = state->names.text[id];
     for (int r = 0; r < state->rules.len; r++) {
         const struct lease_rule *rule = &state->rules.rule[r];
+        if (rule->plain) {
+            continue;
+        }
         if (rule->script[0] != '\0' &&
             (strncmp(name, "EVALSHA ", 8) != 0 || strcmp(name + 8, rule->script) != 0)) {
             continue;
@@ -411,6 +573,10 @@ static void on_event(void *context, const void *data, size_t bytes)
         return;
     }
     struct conn *conn = conn_of(state, event);
+    if (state->plain[event->id]) {
+        on_plain(state, conn, event);
+        return;
+    }
     if (state->rule_of[event->id] == 0) {
         if (event->event == WIRE_ELEMENT_REQUEST) {
             if (conn->held_len < HELD_MAX) {
@@ -470,10 +636,55 @@ static int view_open(const struct view_options *options, struct target *target, 
     return 0;
 }
 
+/* The elements of a plain command that its rules ask for, from its first call on. */
+static int add_command(struct state *state, int r, int *commands, struct err *err)
+{
+    const char *name = state->rules.rule[r].command;
+    for (int i = 0; i < r; i++) {
+        if (state->rules.rule[i].plain && strcmp(state->rules.rule[i].command, name) == 0) {
+            return 0;
+        }
+    }
+    if (*commands == WIRE_COMMANDS_MAX) {
+        return err_set(err, -EINVAL, "--rules: more than %d different plain commands",
+                       WIRE_COMMANDS_MAX);
+    }
+    int id = wire_preset_command(state->loader, (*commands)++, name);
+    if (id == -EEXIST) {
+        return err_set(err, -EINVAL, "--rules: command=%s is no plain command", name);
+    }
+    if (id < 0) {
+        return id;
+    }
+    struct wire_mask mask = {0};
+    for (int i = r; i < state->rules.len; i++) {
+        const struct lease_rule *rule = &state->rules.rule[i];
+        if (!rule->plain || strcmp(rule->command, name) != 0) {
+            continue;
+        }
+        mask.request |= UINT64_C(2); /* the first argument begins a call */
+        mask.request |= rule->where == LEASE_ARG ? bits_from(rule->first, rule->step, false) : 0;
+        for (int k = 0; k < rule->key_len; k++) {
+            mask.request |= UINT64_C(1) << rule->key_index[k];
+        }
+    }
+    state->plain[id] = true;
+    snprintf(state->names.text[id], sizeof state->names.text[id], "%s", name);
+    __u32 key = (__u32)id;
+    return loader_map_set(state->loader, "masks", &key, &mask);
+}
+
 static int view_ready(void *context, struct err *err)
 {
     struct state *state = context;
     int code = wire_preset(state->loader);
+    int commands = 0;
+    for (int r = 0; r < state->rules.len && code == 0; r++) {
+        code = state->rules.rule[r].plain ? add_command(state, r, &commands, err) : 0;
+        if (code == -EINVAL) {
+            return code;
+        }
+    }
     if (code != 0) {
         return err_set(err, code, "cannot write the table of names");
     }
@@ -492,17 +703,28 @@ static void view_tick(void *context)
 }
 
 static const struct report_column columns[] = {
-    {"scheduler", "scheduler", REPORT_LABEL},   {"event", "event", REPORT_LABEL},
-    {"calls", "calls", REPORT_COUNT},           {"tasks", "tasks", REPORT_COUNT},
-    {"rate_per_sec", "tasks/s", REPORT_NUMBER}, {"latency_ns_p50", "p50", REPORT_NS},
-    {"latency_ns_p99", "p99", REPORT_NS},       {"latency_ns_max", "max", REPORT_NS},
+    {"scheduler", "scheduler", REPORT_LABEL},
+    {"event", "event", REPORT_LABEL},
+    {"calls", "calls", REPORT_COUNT},
+    {"tasks", "tasks", REPORT_COUNT},
+    {"rate_per_sec", "tasks/s", REPORT_NUMBER},
+    {"latency_ns_p50", "p50", REPORT_NS},
+    {"latency_ns_p99", "p99", REPORT_NS},
+    {"latency_ns_max", "max", REPORT_NS},
+    {"time_ns", "time", REPORT_NS},
     {"latency_ns", "latency", REPORT_HIST},
 };
 
+static const struct report_column open_columns[] = {
+    {"scheduler", "scheduler", REPORT_LABEL},
+    {"open", "leases open", REPORT_NUMBER},
+    {"oldest_open_ns", "the oldest for", REPORT_NS},
+    {"heartbeats_per_lease", "heartbeats a lease ended", REPORT_NUMBER},
+};
+
 static void report_scheduler(struct report_table *table, struct report *report,
-                             const struct state *state, int index)
+                             const struct scheduler *scheduler)
 {
-    const struct scheduler *scheduler = &state->schedulers[index];
     for (int r = 0; r < ROWS; r++) {
         const struct tally *tally = &scheduler->rows[r];
         if (tally->calls == 0 && tally->tasks == 0) {
@@ -521,8 +743,14 @@ static void report_scheduler(struct report_table *table, struct report *report,
         report_number(table, timed ? fmin((double)loghist_quantile(tally->buckets, 0.99), most)
                                    : (double)NAN);
         report_number(table, timed ? most : (double)NAN);
+        report_number(table, timed ? (double)tally->ns : (double)NAN);
         report_hist(table, tally->buckets, tally->ns);
     }
+}
+
+static void report_open(struct report_table *table, const struct state *state, int index)
+{
+    const struct scheduler *scheduler = &state->schedulers[index];
     uint64_t open = 0;
     uint64_t oldest = 0;
     for (int i = 0; i < TASKS_MAX; i++) {
@@ -534,10 +762,11 @@ static void report_scheduler(struct report_table *table, struct report *report,
     }
     uint64_t now_ns = (uint64_t)clock_monotonic_ns(clock_system());
     uint64_t closed = scheduler->rows[ROW_HOLD].tasks;
-    report_note(report, "%s: %llu leases open, the oldest for %.3f s; %.2f heartbeats a lease",
-                scheduler->name, (unsigned long long)open,
-                oldest != 0 ? (double)(now_ns - oldest) / 1e9 : 0.0,
-                closed > 0 ? (double)scheduler->beats_of_closed / (double)closed : 0.0);
+    report_text(table, scheduler->name);
+    report_number(table, (double)open);
+    report_number(table, oldest != 0 ? (double)(now_ns - oldest) : (double)NAN);
+    report_number(table,
+                  closed > 0 ? (double)scheduler->beats_of_closed / (double)closed : (double)NAN);
 }
 
 /* Since the start, always: the life of a lease is longer than an interval. */
@@ -548,12 +777,21 @@ static void view_collect(void *context, struct report *report)
     struct report_table *table =
         report_table(report, "leases", columns, sizeof columns / sizeof columns[0]);
     for (int i = 0; i < state->schedulers_len; i++) {
-        report_scheduler(table, report, state, i);
+        report_scheduler(table, report, &state->schedulers[i]);
+    }
+    if (state->schedulers_len > 0) {
+        table = report_table(report, "open", open_columns,
+                             sizeof open_columns / sizeof open_columns[0]);
+    }
+    for (int i = 0; i < state->schedulers_len; i++) {
+        report_open(table, state, i);
     }
     wire_report_commands(state->loader, &state->before, report);
     struct wire_counts counts = wire_counts_read(state->loader);
     wire_report_counts(&counts, state->options, report);
     report_loss(report, "tasks_evicted", "tasks forgotten: more than are followed", state->evicted);
+    report_loss(report, "ids_cut", "tasks counted whose ids did not fit into what is kept",
+                state->ids_cut);
     report_loss(report, "connections_evicted", "connections forgotten by the rules",
                 state->conns_lost);
 }

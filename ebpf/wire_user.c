@@ -69,7 +69,7 @@ int wire_configure(struct loader *loader, const struct view_options *options, bo
                    bool events, struct err *err)
 {
     struct wire_config config = {
-        .names_preset = PRESETS_LEN + 1,
+        .names_preset = PRESETS_LEN + 1 + WIRE_COMMANDS_MAX,
         .sample = (__u32)options->sample,
         .elements = elements,
         .events = events,
@@ -109,6 +109,19 @@ int wire_preset(struct loader *loader)
     struct wire_entry entry = {.id = PRESETS_LEN, .kind = WIRE_REPLY_MODE};
     memcpy(&reply_mode, "CLIENT\0\0REPLY", 13);
     return code != 0 ? code : loader_map_set(loader, "names", &reply_mode, &entry);
+}
+
+int wire_preset_command(struct loader *loader, int number, const char *name)
+{
+    assert(number < WIRE_COMMANDS_MAX);
+    int id = (int)PRESETS_LEN + 1 + number;
+    for (size_t i = 0; i < PRESETS_LEN; i++) {
+        if (strcmp(presets[i].name, name) == 0) {
+            return -EEXIST; /* what follows from it must stay as it is */
+        }
+    }
+    int code = set_name(loader, name, (__u32)id, WIRE_PLAIN);
+    return code != 0 ? code : id;
 }
 
 static const char *script_name(const char *sha)

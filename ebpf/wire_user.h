@@ -19,6 +19,11 @@ int wire_configure(struct loader *loader, const struct view_options *options, bo
 /* After loader_load: the names whose next word tells more. */
 int wire_preset(struct loader *loader);
 
+/* Give a plain command an id before it is seen, for rules about it; number counts from 0. The id,
+ * -EEXIST for a command that means more than a plain one (SCRIPT, MONITOR), or another error. */
+#define WIRE_COMMANDS_MAX 16
+int wire_preset_command(struct loader *loader, int number, const char *name);
+
 struct wire_names {
     char text[WIRE_NAMES_MAX][64]; /* "" when not used */
     bool script[WIRE_NAMES_MAX];
