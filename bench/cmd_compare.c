@@ -12,6 +12,7 @@
 #include "compare_fresh.h"
 #include "compare_print.h"
 #include "programs.h"
+#include "report_files.h"
 #include "revision.h"
 #include "set.h"
 #include "verify.h"
@@ -227,6 +228,8 @@ static int compare_sets(struct comparison *comparison, const struct found *found
     snprintf(comparison->env8, sizeof comparison->env8, "%s", found->b.env8);
     snprintf(comparison->a.commit, sizeof comparison->a.commit, "%s", found->a.commit);
     snprintf(comparison->b.commit, sizeof comparison->b.commit, "%s", found->b.commit);
+    snprintf(comparison->a.dir, sizeof comparison->a.dir, "%s", found->a.dir);
+    snprintf(comparison->b.dir, sizeof comparison->b.dir, "%s", found->b.dir);
     if (code == 0 && comparison->count == 0) {
         snprintf(comparison->reason, sizeof comparison->reason, "no scenario in common%s%s",
                  options->scenario_count > 0 ? ": " : "",
@@ -273,7 +276,8 @@ static int measure_fresh(struct comparison *comparison, struct compare_fresh *fr
     if (code != 0) {
         return code;
     }
-    compare_fresh_forget(fresh);
+    snprintf(comparison->a.dir, sizeof comparison->a.dir, "%s", fresh->set[0]);
+    snprintf(comparison->b.dir, sizeof comparison->b.dir, "%s", fresh->set[1]);
     comparison->same_program = fresh->same_program;
     comparison->sec = fresh->sec;
     name_side(&comparison->a, &fresh->a);
@@ -348,6 +352,39 @@ static void print(const struct comparison *comparison, enum format format, int e
     }
     fputs(out.data, stdout);
     buf_fini(&out);
+}
+
+/* What was measured now is a set but for its manifest. */
+static int complete_set(const struct comparison_side *side, const char *env8, struct err *err)
+{
+    struct result_commit commit = {.tree = "none", .parent = "none"};
+    commit.dirty = side->commit[0] == '\0';
+    snprintf(commit.commit, sizeof commit.commit, "%s", commit.dirty ? "none" : side->commit);
+    snprintf(commit.root, sizeof commit.root, ".");
+    return result_write_manifest(side->dir, &commit, env8, err);
+}
+
+/* The page that shows what was printed, below results/ where there is such a folder. Programs that
+ * ask for JSON draw their own. */
+static void draw(const struct comparison *comparison, const struct compare_options *options,
+                 int exit_code)
+{
+    if (options->format == FORMAT_JSON || comparison->count == 0 ||
+        access(options->results_dir, W_OK) != 0) {
+        return;
+    }
+    struct err err = {""};
+    if (comparison->fresh && (complete_set(&comparison->a, comparison->env8, &err) != 0 ||
+                              complete_set(&comparison->b, comparison->env8, &err) != 0)) {
+        fprintf(stderr, "codeq-bench: report: %s\n", err.text);
+        return;
+    }
+    char *text = comparison_json(comparison, exit_code);
+    struct json *json = json_parse(text, strlen(text), NULL);
+    report_beside_comparison(options->results_dir, comparison->a.dir, comparison->b.dir, json,
+                             stderr);
+    json_free(json);
+    free(text);
 }
 
 static struct compare_budgets *read_budgets(const char *path, struct err *err)
@@ -433,6 +470,9 @@ static int compare(const struct compare_options *options, const struct compare_b
     } else {
         exit_code = exit_code_of(comparison, options->fail_on);
         print(comparison, options->format, exit_code);
+        fflush(stdout);
+        draw(comparison, options, exit_code);
+        compare_fresh_forget(fresh);
     }
     for (size_t i = 0; i < comparison->count; i++) {
         compare_scenario_fini(&comparison->scenarios[i]);

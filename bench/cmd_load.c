@@ -18,6 +18,7 @@
 #include "load/spec.h"
 #include "noise.h"
 #include "programs.h"
+#include "report_files.h"
 #include "result.h"
 #include "scenario.h"
 #include "service.h"
@@ -651,6 +652,7 @@ static int load_scenario(const char *path, const struct load_options *o, struct 
         code = write_set(&plan, lines, count, o, version, set_dir, sizeof set_dir, err);
         if (code == 0 && !o->json) {
             printf("  set       %s\n", set_dir);
+            report_beside_set(set_dir, stderr);
         }
     }
     for (size_t i = 0; i < count; i++) {

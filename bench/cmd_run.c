@@ -12,6 +12,7 @@
 #include "cmd.h"
 #include "measure.h"
 #include "programs.h"
+#include "report_files.h"
 #include "result.h"
 #include "revision.h"
 #include "run_table.h"
@@ -354,6 +355,7 @@ static int measure_all(struct session *session, const struct run_plan *plan,
         free(text);
     } else if (code == 0) {
         print_end(set_dir, commit);
+        report_beside_set(set_dir, stderr);
     }
     json_free(root);
     return code;

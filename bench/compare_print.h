@@ -15,6 +15,7 @@ struct comparison_side {
     char name[COMPARISON_NAME_BYTES]; /* as it was asked for */
     char commit[80]; /* "" for a working tree */
     char subject[200]; /* "" when not known */
+    char dir[RESULT_PATH_MAX]; /* its result set, as long as it is there; "" without one */
 };
 
 struct comparison {

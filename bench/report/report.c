@@ -2,11 +2,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "metric.h"
+#include "report/figure.h"
 #include "report/frame.h"
 #include "report/html.h"
 #include "report/overview.h"
@@ -51,6 +54,43 @@ static int open_side(const char *dir, const char *commit, const char *id, struct
     return code;
 }
 
+static void add_value(struct json *summary, const struct json *judged, const char *side)
+{
+    struct json *metrics =
+        (struct json *)(uintptr_t)json_get(summary, "metrics"); /* our own tree */
+    const struct json *value = json_get(judged, side);
+    if (metrics == NULL || value == NULL) {
+        return;
+    }
+    const char *id = json_string(json_get(judged, "id"), "");
+    const struct metric *known = metric_find(id);
+    struct json *metric = json_new_object();
+    json_add_string(metric, "id", id);
+    json_add_string(metric, "class", json_string(json_get(judged, "class"), "timed"));
+    json_add_string(metric, "unit", json_string(json_get(judged, "unit"), ""));
+    json_add_string(metric, "better", known != NULL ? metric_better_name(known->better) : "lower");
+    json_add_number(metric, "value", json_number(value, (double)NAN));
+    json_append(metrics, metric);
+}
+
+/* Metrics that only the comparison has, since it timed pairs itself, stand beside the sets'. */
+static void adopt_judged(struct overview_scenario *s, const struct json *comparison)
+{
+    for (const struct json *c = json_first(json_get(comparison, "scenarios")); c != NULL;
+         c = json_next(c)) {
+        if (s->b.summary == NULL || strcmp(json_string(json_get(c, "scenario"), ""), s->id) != 0) {
+            continue;
+        }
+        for (const struct json *m = json_first(json_get(c, "metrics")); m != NULL;
+             m = json_next(m)) {
+            if (figure_metric(s->a.summary, json_string(json_get(m, "id"), "")) == NULL) {
+                add_value(s->a.summary, m, "a");
+                add_value(s->b.summary, m, "b");
+            }
+        }
+    }
+}
+
 static void close_side(struct section_side *side)
 {
     json_free(side->summary);
@@ -88,6 +128,8 @@ static int open_scenarios(struct overview *o, struct overview_scenario *scenario
         if (s->a.summary == NULL) {
             close_side(&s->b);
             o->count--;
+        } else {
+            adopt_judged(s, input->comparison);
         }
     }
     if (o->count == 0) {

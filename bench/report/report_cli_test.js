@@ -1,6 +1,7 @@
 /* The report in a real browser: node report_cli_test.js CODEQ-BENCH SOURCE-ROOT. */
 "use strict";
 const assert = require("assert");
+const childProcess = require("child_process");
 const fs = require("fs");
 const path = require("path");
 const { test, start, open, run, folder, packageFile } = require("./browser.js");
@@ -60,7 +61,7 @@ test("what was compared, where, and each metric's effect with its interval lead"
   assert.match(head, /2 cores, Linux .*Redis 7\.0\.15.*environment 6f5739c7/);
   assert.match(head, /timed runs quiet/);
   const rows = await page.$$eval("main > .scroll tbody tr", (all) => all.map((r) => r.innerText));
-  assert.match(rows[0], /instructions\/op\s+11.044\.8\s+10.400\.8\s+-5\.83 %\s+better\s+3 repeats, exact/);
+  assert.match(rows[0], /instructions\/op\s+better\s+-5\.83 %\s+11.044\.8\s+10.400\.8\s+3 repeats, exact/);
   const bar = await page.$("main > .scroll tbody tr svg");
   assert.match(await bar.getAttribute("aria-label"), /^-5\.83 %, from -5\.83 to -5\.83$/);
   const dot = await bar.$eval(".dot", (e) => +e.getAttribute("cx"));
@@ -155,12 +156,12 @@ test("paper is white whatever the theme, and has the verdict and the charts that
 test("what one operation costs is drawn and told", async ({ browser, pair }) => {
   const page = await open(browser, pair);
   await openPart(page, "What one operation costs");
-  const text = await page.innerText("details[open]");
+  const text = await page.innerText("details:has(.cost)");
   assert.match(text, /3 round trips, 3 commands sent, 532\.52 B sent, 160 B received/);
   assert.match(text, /Instructions of the client, by module: 11.044\.8 → 10.400\.8/);
   assert.match(text, /store 7.661\.8 → 7.017\.8/);
   assert.match(text, /System calls of the client: 9 → 9/);
-  const widths = await page.$$eval("details[open] .cost:nth-of-type(2) .stack", (all) =>
+  const widths = await page.$$eval(".cost:nth-of-type(2) .stack", (all) =>
     all.map((e) => [...e.children].reduce((sum, c) => sum + c.getBoundingClientRect().width, 0)));
   assert.ok(widths.length === 2 && widths[1] < widths[0] * 0.96, "bars of " + widths);
 });
@@ -249,6 +250,15 @@ test("a narrow and a wide screen need no sideways scrolling", async ({ browser, 
   }
 });
 
+test("a narrow screen shows each metric's verdict and effect without scrolling", async ({ browser, pair }) => {
+  const page = await open(browser, pair, { viewport: { width: 400, height: 900 } });
+  const cells = await page.$$("main > .scroll tbody tr:first-child td");
+  for (const cell of cells.slice(0, 3)) {
+    const box = await cell.boundingBox();
+    assert.ok(box.x + box.width <= 400, await cell.innerText() + " ends at " + (box.x + box.width));
+  }
+});
+
 test("axe finds nothing serious, in both themes", async ({ browser, pair, single }) => {
   const axe = fs.readFileSync(packageFile("axe-core", "axe.min.js"), "utf8");
   for (const file of [pair, single]) {
@@ -263,6 +273,86 @@ test("axe finds nothing serious, in both themes", async ({ browser, pair, single
       assert.deepStrictEqual(found, [], colorScheme);
     }
   }
+});
+
+/* A copy of the two sets in a results folder of its own, with nothing drawn yet. */
+function copyOfSets(name) {
+  const root = path.join(folder, name);
+  for (const set of [A, B]) {
+    fs.cpSync(path.join(sourceRoot, "results", set), path.join(root, "results", set), { recursive: true });
+  }
+  return root;
+}
+
+test("compare writes the page beside its result, says where, and json asks for none", () => {
+  const root = copyOfSets("beside");
+  const sets = [path.join("results", A), path.join("results", B)];
+  const done = childProcess.spawnSync(bench, ["compare", ...sets], { cwd: root, encoding: "utf8" });
+  const file = "results/.reports/eed34041f95b-dbfb9455a517.html";
+  assert.strictEqual(done.stderr, "report: " + file + "\n");
+  assert.match(fs.readFileSync(path.join(root, file), "utf8"), /better: -967 instructions\/op in conn_arg_space/);
+  fs.rmSync(path.join(root, "results", ".reports"), { recursive: true });
+  run([bench, "compare", "--json", ...sets], { cwd: root });
+  assert.ok(!fs.existsSync(path.join(root, "results", ".reports")));
+});
+
+test("a set with its page still verifies", () => {
+  const root = copyOfSets("verify");
+  const set = path.join(root, "results", B);
+  run([bench, "report", set], { cwd: root });
+  assert.ok(fs.existsSync(path.join(set, "report.html")));
+  run([bench, "verify", set], { cwd: root });
+});
+
+/* Two sets of twelve scenarios each, made of the committed one. */
+function twelve() {
+  const root = copyOfSets("twelve");
+  for (const set of [A, B]) {
+    const dir = path.join(root, "results", set);
+    const manifest = JSON.parse(fs.readFileSync(path.join(dir, "manifest.json"), "utf8"));
+    const first = manifest.scenarios[0];
+    const files = Object.entries(manifest.files).filter(([name]) => name.startsWith(first + "/"));
+    for (let i = 1; i < 12; i++) {
+      fs.cpSync(path.join(dir, first), path.join(dir, "scenario-" + i), { recursive: true });
+      files.forEach(([name, sum]) => { manifest.files[name.replace(first, "scenario-" + i)] = sum; });
+    }
+    manifest.scenarios = manifest.scenarios.concat([...Array(11).keys()].map((i) => "scenario-" + (i + 1))).sort();
+    fs.writeFileSync(path.join(dir, "manifest.json"), JSON.stringify(manifest));
+  }
+  return root;
+}
+
+test("two commits of twelve scenarios stay below 2 MiB and are drawn whole", async ({ browser }) => {
+  const root = twelve();
+  const file = path.join(folder, "twelve.html");
+  const began = process.hrtime.bigint();
+  run([bench, "report", path.join("results", A), path.join("results", B), "-o", file], { cwd: root });
+  const ms = Number((process.hrtime.bigint() - began) / 1000000n);
+  const bytes = fs.statSync(file).size;
+  console.log("12 scenarios of two commits: " + ms + " ms, " + bytes + " bytes");
+  assert.ok(bytes < 2 << 20, bytes + " bytes");
+  const page = await open(browser, file);
+  assert.strictEqual(await page.$$eval("main > section", (all) => all.length), 13);
+  await openAll(page);
+  await drawn(page);
+  assert.deepStrictEqual(page.complaints, []);
+  const charts = await page.$$eval("[data-chart][data-drawn]", (all) => all.length);
+  assert.ok(charts >= 12 * 10, charts + " charts");
+});
+
+test("live stacks stand where they were recorded", async ({ browser }) => {
+  const root = copyOfSets("live");
+  const dir = path.join(root, "results", B, "scheduler-create-claim-complete");
+  fs.writeFileSync(path.join(dir, "oncpu.folded"), "# codeqd, 99 Hz\nmain;turn;conn_on_ready 30\nmain;turn 10\n");
+  fs.writeFileSync(path.join(dir, "offcpu.folded"), "main;ev_run;" + HOSTILE.replace(/ /g, "_") + " 70000\nmain;fsync 30000\n");
+  const file = path.join(folder, "live.html");
+  run([bench, "report", path.join("results", B), "-o", file], { cwd: root });
+  const page = await open(browser, file);
+  await openPart(page, "Live stacks");
+  const text = await page.innerText("details[open]");
+  assert.match(text, /On the CPU[\s\S]*all: 40 samples[\s\S]*Off the CPU[\s\S]*all: 100,000 ns waited/);
+  assert.strictEqual(await page.evaluate(() => window.ran), undefined);
+  assert.strictEqual(await page.$("img"), null);
 });
 
 /* A repository whose commit's subject is hostile, and a set of it with hostile names. */

@@ -212,26 +212,50 @@ static void print_spread(struct buf *out, const struct json *metric, const char 
 void table_begin(struct buf *out, const char *label, const char *caption, bool two,
                  bool with_scenario)
 {
-    html_raw(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
-    html_text(out, label);
-    html_raw(out, "\"><table class=\"metrics\"><caption>");
+    /* Above and not in the table: it stays in sight where the table is scrolled. */
+    html_raw(out, "<p class=\"dim caption\">");
     html_text(out, caption);
-    html_raw(out, "</caption><thead><tr>%s<th scope=\"col\" class=\"text\">metric</th>",
-             with_scenario ? "<th scope=\"col\" class=\"text\">scenario</th>" : "");
-    buf_puts(out, two ? "<th scope=\"col\">A</th><th scope=\"col\">B</th>"
-                        "<th scope=\"col\">effect</th><th scope=\"col\" class=\"text\">&minus;10 % "
-                        "&hellip; +10 %</th><th scope=\"col\" class=\"text\">verdict</th>"
+    html_raw(out, "</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
+    html_text(out, label);
+    html_raw(
+        out,
+        "\"><table class=\"metrics\"><thead><tr>%s<th scope=\"col\" class=\"text\">metric</th>",
+        with_scenario ? "<th scope=\"col\" class=\"text\">scenario</th>" : "");
+    buf_puts(out, two ? "<th scope=\"col\" class=\"text\">verdict</th><th scope=\"col\">effect</th>"
+                        "<th scope=\"col\" class=\"text\">&plusmn;10 %</th>"
+                        "<th scope=\"col\">A</th><th scope=\"col\">B</th>"
                       : "<th scope=\"col\">value</th><th scope=\"col\">spread</th>");
     html_raw(out, "<th scope=\"col\" class=\"text\">rests on</th></tr></thead><tbody>\n");
 }
 
-void table_print_row(struct buf *out, const struct table_row *row, bool two, bool with_scenario)
+/* Verdict, effect and bar first: on a narrow screen the values may be scrolled to. */
+static void print_effect(struct buf *out, const struct table_row *row)
 {
     static const char *const words[] = {"not judged", "same", "better", "worse", "inconclusive"};
     static const char *const styles[] = {"unsure", "same", "better", "worse", "unsure"};
+    enum table_verdict verdict = table_row_verdict(row);
+    const struct interval interval = interval_of(row);
+    bool timed = strcmp(json_string(json_get(row->a, "class"), ""), "timed") == 0;
+    char text[FIGURE_BYTES];
+    html_raw(out, "<td class=\"text %s\">%s%s</td>", styles[verdict], words[verdict],
+             json_bool(json_get(row->judged, "leak"), false) ? ", leak" : "");
+    if (interval.known && json_get(row->judged, "low") != NULL) {
+        html_raw(out, "<td>%+.2f %%</td>", interval.effect * 100);
+    } else {
+        html_raw(out, "<td>%s</td>",
+                 figure_change(figure_value(row->a), figure_value(row->b), text));
+    }
+    html_raw(out, "<td class=\"text\">");
+    if (interval.known) {
+        print_bar(out, &interval, styles[verdict], timed);
+    }
+    html_raw(out, "</td>");
+}
+
+void table_print_row(struct buf *out, const struct table_row *row, bool two, bool with_scenario)
+{
     const char *unit = json_string(json_get(row->a, "unit"), "");
     char text[FIGURE_BYTES];
-    enum table_verdict verdict = table_row_verdict(row);
     html_raw(out, "<tr>");
     if (with_scenario) {
         html_raw(out, "<td class=\"text\">");
@@ -239,27 +263,12 @@ void table_print_row(struct buf *out, const struct table_row *row, bool two, boo
         html_raw(out, "</td>");
     }
     print_name(out, json_string(json_get(row->a, "id"), "?"));
+    if (two) {
+        print_effect(out, row);
+    }
     html_raw(out, "<td>%s</td>", figure_with_unit(figure_value(row->a), unit, text));
     if (two) {
-        const struct interval interval = interval_of(row);
-        bool timed = strcmp(json_string(json_get(row->a, "class"), ""), "timed") == 0;
         html_raw(out, "<td>%s</td>", figure_with_unit(figure_value(row->b), unit, text));
-        if (interval.known && json_get(row->judged, "low") != NULL) {
-            html_raw(out, "<td>%+.2f %%</td>", interval.effect * 100);
-        } else {
-            html_raw(out, "<td>%s</td>",
-                     figure_change(figure_value(row->a), figure_value(row->b), text));
-        }
-        html_raw(out, "<td class=\"text\">");
-        if (interval.known) {
-            print_bar(out, &interval, styles[verdict], timed);
-        }
-        html_raw(out, "</td><td class=\"text verdict-word %s\">%s", styles[verdict],
-                 words[verdict]);
-        if (json_bool(json_get(row->judged, "leak"), false)) {
-            html_raw(out, ", leak");
-        }
-        html_raw(out, "</td>");
     } else {
         print_spread(out, row->a, unit);
     }
