@@ -156,8 +156,9 @@ static void queue_stats(struct service *service, struct request *request)
     counting_done(counting);
 }
 
-static void queues_list(struct service *service, struct request *request)
+static void queues_list_all(struct request *request)
 {
+    struct service *service = request->service;
     size_t count = 0;
     size_t at = 0;
     while (queues_next(service->queues, request->who.tenant, &at) != NULL) {
@@ -171,6 +172,25 @@ static void queues_list(struct service *service, struct request *request)
         count_add(counting, queue);
     }
     counting_done(counting);
+}
+
+static void on_all_known(void *arg, struct queue *queue, const struct store_call_result *call)
+{
+    (void)queue;
+    if (call->status != STORE_OK) {
+        request_answer_store_error(arg, call);
+    } else {
+        queues_list_all(arg);
+    }
+}
+
+static void queues_list(struct service *service, struct request *request)
+{
+    struct queue_wait *wait = request_alloc(request, sizeof(*wait));
+    *wait = (struct queue_wait){.resume = on_all_known, .arg = request};
+    if (queues_know(service->queues, request->who.tenant, service->now_ns, 0, wait)) {
+        queues_list_all(request);
+    }
 }
 
 /* ---- health ---- */

@@ -351,13 +351,96 @@ static void delete_task(struct service *service, struct request *request)
 
 /* ---- cleaning up ---- */
 
-/* codeQ's route for what has outlived its retention. Here Redis drops that by itself, so there is
- * never anything left to delete. */
+#define CLEANUP_LIMIT_DEFAULT 1000
+
+/* Finished tasks that ended a retention before `before`, of all queues of the tenant, one shard
+ * after the other. What waits, is leased or lies in the dead letters is not touched. */
+struct cleanup {
+    struct request *request;
+    struct queue_wait wait;
+    int64_t limit; /* as sent */
+    int64_t left;
+    int64_t before_ns;
+    int64_t deleted;
+    size_t next_queue;
+    struct queue *queue;
+    unsigned shard;
+    char cursor[STORE_CURSOR_BYTES_MAX];
+};
+
+static void cleanup_step(struct cleanup *cleanup);
+
+static void on_cleaned(void *arg, const struct store_call_result *call, uint32_t deleted,
+                       const char *cursor)
+{
+    struct cleanup *cleanup = arg;
+    if (call->status != STORE_OK) {
+        request_answer_store_error(cleanup->request, call);
+        return;
+    }
+    cleanup->deleted += deleted;
+    cleanup->left -= deleted;
+    strcpy(cleanup->cursor, cursor);
+    if (cursor[0] == '\0') {
+        cleanup->shard++;
+    }
+    cleanup_step(cleanup);
+}
+
+static void cleanup_step(struct cleanup *cleanup)
+{
+    struct request *request = cleanup->request;
+    struct service *service = request->service;
+    while (cleanup->queue == NULL || cleanup->shard == cleanup->queue->shard_count) {
+        cleanup->shard = 0;
+        do {
+            cleanup->queue =
+                queues_next(service->queues, request->who.tenant, &cleanup->next_queue);
+        } while (cleanup->queue != NULL && !cleanup->queue->known);
+        if (cleanup->queue == NULL) {
+            break;
+        }
+    }
+    if (cleanup->queue == NULL || cleanup->left == 0) {
+        char *at = request_answer_begin(request, 200, 128);
+        at = TEXT_PUT(at, "{\"deleted\":");
+        at = text_int(at, cleanup->deleted);
+        at = TEXT_PUT(at, ",\"before\":\"");
+        at = text_time(at, cleanup->before_ns / NS_PER_MS);
+        at = TEXT_PUT(at, "\",\"limit\":");
+        at = text_int(at, cleanup->limit);
+        request_answer_end(request, TEXT_PUT(at, "}"));
+        return;
+    }
+    struct store_queue at = queue_shard(cleanup->queue, (uint8_t)cleanup->shard);
+    int64_t ended_by_ms = (cleanup->before_ns - service->config->retention_ns) / NS_PER_MS;
+    int code =
+        store_cleanup(service->store, &at, ended_by_ms,
+                      (uint16_t)(cleanup->left < STORE_TASKS_MAX ? cleanup->left : STORE_TASKS_MAX),
+                      cleanup->cursor, on_cleaned, cleanup);
+    if (code != 0) {
+        struct store_call_result result = {.status = STORE_UNAVAILABLE};
+        err_set(&result.err, code, "too many operations wait for Redis");
+        request_answer_store_error(request, &result);
+    }
+}
+
+static void on_queues_known(void *arg, struct queue *queue, const struct store_call_result *call)
+{
+    (void)queue;
+    struct cleanup *cleanup = arg;
+    if (call->status != STORE_OK) {
+        request_answer_store_error(cleanup->request, call);
+    } else {
+        cleanup_step(cleanup);
+    }
+}
+
 static void cleanup(struct service *service, struct request *request)
 {
     static const char *const keys[] = {"limit", "before"};
-    int64_t limit = 0;
-    int64_t before_ns = clock_wall_ns(service->clock);
+    struct cleanup *cleanup = request_alloc(request, sizeof(*cleanup));
+    *cleanup = (struct cleanup){.request = request, .before_ns = clock_wall_ns(service->clock)};
     if (request->http.body.bytes > 0) {
         struct body body;
         struct body_value value;
@@ -368,11 +451,11 @@ static void cleanup(struct service *service, struct request *request)
             request_answer_error(request, 400, "invalid body");
             return;
         }
-        if (body_members(&value, keys, 2, v) != 0 || !body_int(&v[0], 0, &limit) ||
+        if (body_members(&value, keys, 2, v) != 0 || !body_int(&v[0], 0, &cleanup->limit) ||
             !body_text(&v[1], &before)) {
             why = "invalid body";
         } else if (before != NULL && before[0] != '\0' &&
-                   clock_parse_rfc3339(before, &before_ns) != 0) {
+                   clock_parse_rfc3339(before, &cleanup->before_ns) != 0) {
             why = "before must be an RFC 3339 time";
         }
         body_close(&body);
@@ -381,12 +464,11 @@ static void cleanup(struct service *service, struct request *request)
             return;
         }
     }
-    char *at = request_answer_begin(request, 200, 128);
-    at = TEXT_PUT(at, "{\"deleted\":0,\"before\":\"");
-    at = text_time(at, before_ns / NS_PER_MS);
-    at = TEXT_PUT(at, "\",\"limit\":");
-    at = text_int(at, limit);
-    request_answer_end(request, TEXT_PUT(at, "}"));
+    cleanup->left = cleanup->limit > 0 ? cleanup->limit : CLEANUP_LIMIT_DEFAULT;
+    cleanup->wait = (struct queue_wait){.resume = on_queues_known, .arg = cleanup};
+    if (queues_know(service->queues, request->who.tenant, service->now_ns, 0, &cleanup->wait)) {
+        cleanup_step(cleanup);
+    }
 }
 
 const struct route api_dead_routes[] = {

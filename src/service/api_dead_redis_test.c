@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 static struct service_fixture f;
 
 static int start(void **state)
@@ -175,6 +177,46 @@ static void cleanup_answers_as_codeq_does(void **state)
     answer_free(&a);
 }
 
+static void cleanup_deletes_what_ended_a_retention_before_and_nothing_else(void **state)
+{
+    (void)state;
+    char ids[5][40];
+    for (int i = 0; i < 5; i++) {
+        create(&f, "CLEAN", "\"payload\":1", NULL);
+    }
+    char path[128];
+    for (int i = 0; i < 5; i++) { /* three finished, one abandoned, one leased */
+        strcpy(ids[i], claim(&f, "CLEAN", 600, 0).id);
+        if (i < 4) {
+            snprintf(path, sizeof path, "/v1/codeq/tasks/%s/%s", ids[i],
+                     i < 3 ? "result" : "abandon");
+            struct answer a = http_post(&f, path, "{\"status\":\"COMPLETED\",\"result\":{}}");
+            expect(&a, 200, NULL);
+            answer_free(&a);
+        }
+    }
+    /* Two days ahead, all that has ended has outlived its 24 hours; two of them at first. */
+    char when[CLOCK_RFC3339_BYTES];
+    clock_format_rfc3339(clock_wall_ns(clock_system()) + 48 * 3600 * NS_PER_SEC, when);
+    static const int limits[] = {2, 5};
+    static const int deleted[] = {2, 1};
+    for (int i = 0; i < 2; i++) {
+        char body[120];
+        snprintf(body, sizeof body, "{\"limit\":%d,\"before\":\"%s\"}", limits[i], when);
+        struct answer a = http_post(&f, "/v1/codeq/admin/tasks/cleanup", body);
+        expect(&a, 200, NULL);
+        assert_int_equal(json_int(json_get(a.json, "deleted"), -1), deleted[i]);
+        assert_int_equal(json_int(json_get(a.json, "limit"), -1), limits[i]);
+        answer_free(&a);
+    }
+    for (int i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "/v1/codeq/tasks/%s", ids[i]);
+        struct answer a = http_get(&f, path);
+        expect(&a, i < 3 ? 404 : 200, NULL);
+        answer_free(&a);
+    }
+}
+
 static void queues_are_listed_with_their_counts(void **state)
 {
     (void)state;
@@ -196,6 +238,7 @@ int main(void)
         cmocka_unit_test(replay_refuses_broken_lists),
         cmocka_unit_test(task_is_deleted_unless_it_is_leased),
         cmocka_unit_test(cleanup_answers_as_codeq_does),
+        cmocka_unit_test(cleanup_deletes_what_ended_a_retention_before_and_nothing_else),
         cmocka_unit_test(queues_are_listed_with_their_counts),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -21,6 +21,9 @@
 #define BATCH_TASKS_MAX 100
 #define BATCH_CLAIM_MAX 10
 #define CLAIM_COMMANDS_MAX 64
+#define BUILT_IN_COUNT 2
+#define CLAIM_EVERY_MAX 1024 /* queues that one claim of all queues looks at */
+#define CLAIM_EVERY_AGE_NS (5 * NS_PER_SEC) /* of the list, where no news came */
 #define CLAIM_WAIT_SECONDS_MAX 30
 #define RESULT_WAIT_SECONDS_MAX 60
 #define TRACE_BYTES_MAX 512
@@ -417,6 +420,7 @@ static void on_created(void *arg, size_t index, const struct gather_result *resu
     };
     answer_task(item, &view); /* the last use of item */
     if (!delayed) {
+        queue->backlog++;
         waiters_work(service, queue->tenant, queue->number, 1, false);
         webhook_ready(service->webhook, queue->tenant, queue->command, queue->command_bytes);
     }
@@ -553,11 +557,19 @@ struct claim {
     bool timer_on;
     bool entered; /* waiters_enter */
     uint64_t wakes_before; /* of all its queues, when the round began */
+    bool every; /* of all the tenant's queues */
+    uint64_t news_before; /* waiters_news when its queues were listed */
     struct parked park;
     ev_timer timer;
 };
 
 static void claim_step(struct claim *claim);
+
+/* The shard that is being tried. */
+static uint8_t claim_shard(const struct claim *claim)
+{
+    return (uint8_t)((claim->first_shard + claim->tried) % claim->queues[claim->at]->shard_count);
+}
 
 static void claim_end(struct claim *claim)
 {
@@ -690,6 +702,14 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
         }
         return;
     }
+    if (result->call->next_due_ms > 0) {
+        struct store_queue at = queue_shard(claim->queues[claim->at], claim_shard(claim));
+        reaper_due(request->service->reaper, &at, result->call->next_due_ms);
+    }
+    if (result->call->died) {
+        webhook_poke(request->service->webhook, request->who.tenant,
+                     claim->queues[claim->at]->number, claim_shard(claim));
+    }
     if (result->claimed_count > 0) {
         struct task_id id = task_member_id(&result->claimed[0].member);
         struct store_queue queue = queue_of(request, &id);
@@ -703,6 +723,10 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
                          until_ms - claim->lease_ms);
         }
     }
+    claim->queues[claim->at]->backlog =
+        result->claimed_count == 0
+            ? 0
+            : claim->queues[claim->at]->backlog - (int64_t)result->claimed_count;
     if (result->claimed_count > 0 && http_is_gone(request->http.conn)) {
         claim_pass_on(claim, claim->queues[claim->at]);
         give_back(claim, result->claimed, result->claimed_count);
@@ -743,12 +767,82 @@ static uint64_t claim_wakes(const struct claim *claim)
     return wakes;
 }
 
-static void claim_round(struct claim *claim)
+static void claim_round_now(struct claim *claim)
 {
     claim->at = 0;
     claim->tried = 0;
     claim->wakes_before = claim_wakes(claim);
     claim_step(claim);
+}
+
+static int compare_backlog(const void *a, const void *b)
+{
+    const struct queue *x = *(struct queue *const *)a;
+    const struct queue *y = *(struct queue *const *)b;
+    return (x->backlog < y->backlog) - (x->backlog > y->backlog);
+}
+
+/* All queues of the tenant that are known now: codeQ's two first, then the longest backlog that was
+ * seen here. Past CLAIM_EVERY_MAX a claim takes the next so many, from where the one before it
+ * ended. */
+static void claim_list(struct claim *claim)
+{
+    struct service *service = claim->request->service;
+    const char *tenant = claim->request->who.tenant;
+    size_t count = 0;
+    struct queue *queue;
+    struct queue *const built_in[BUILT_IN_COUNT] = {claim->queues[0], claim->queues[1]};
+    for (size_t at = 0; (queue = queues_next(service->queues, tenant, &at)) != NULL;) {
+        count += queue->known && queue != built_in[0] && queue != built_in[1];
+    }
+    claim->news_before = waiters_news(service->waiters);
+    if (count + BUILT_IN_COUNT == claim->count) {
+        return; /* as before: queues are never removed */
+    }
+    size_t skip = count > CLAIM_EVERY_MAX ? service->every_from % count : 0;
+    size_t take = count > CLAIM_EVERY_MAX ? CLAIM_EVERY_MAX : count;
+    service->every_from += take;
+    claim->queues = request_alloc(claim->request, (take + BUILT_IN_COUNT) * sizeof(struct queue *));
+    memcpy(claim->queues, built_in, sizeof(built_in));
+    claim->count = BUILT_IN_COUNT;
+    claim->park.waiters = NULL; /* of fewer queues */
+    size_t at = 0;
+    for (size_t seen = 0; claim->count < take + BUILT_IN_COUNT;) {
+        queue = queues_next(service->queues, tenant, &at);
+        if (queue == NULL) {
+            at = 0;
+        } else if (queue->known && queue != built_in[0] && queue != built_in[1] && seen++ >= skip) {
+            claim->queues[claim->count++] = queue;
+        }
+    }
+    qsort(claim->queues + BUILT_IN_COUNT, take, sizeof(struct queue *), compare_backlog);
+}
+
+static void claim_listed(void *arg, struct queue *queue, const struct store_call_result *call)
+{
+    (void)queue;
+    struct claim *claim = arg;
+    if (call->status != STORE_OK) {
+        claim_end(claim);
+        request_answer_store_error(claim->request, call);
+        return;
+    }
+    claim_list(claim);
+    claim_round_now(claim);
+}
+
+static void claim_round(struct claim *claim)
+{
+    struct service *service = claim->request->service;
+    if (claim->every) {
+        claim->wait = (struct queue_wait){.resume = claim_listed, .arg = claim};
+        if (!queues_know(service->queues, claim->request->who.tenant, service->now_ns,
+                         CLAIM_EVERY_AGE_NS, &claim->wait)) {
+            return;
+        }
+        claim_list(claim);
+    }
+    claim_round_now(claim);
 }
 
 static void claim_retry(struct parked *parked)
@@ -805,6 +899,7 @@ static void claim_missed(struct claim *claim)
         }
         claim->park.count = claim->count;
         claim->park.retry = claim_retry;
+        claim->park.every = claim->every ? claim->request->who.tenant : NULL;
     }
     if (!claim->timer_on) {
         ev_timer_init(&claim->timer, claim_on_timer,
@@ -816,7 +911,8 @@ static void claim_missed(struct claim *claim)
         claim->request->on_gone = claim_on_gone;
     }
     /* Work that arrived while this round was under way may have come behind its look. */
-    if (claim->wakes_before != claim_wakes(claim)) {
+    if (claim->wakes_before != claim_wakes(claim) ||
+        (claim->every && claim->news_before != waiters_news(service->waiters))) {
         claim_round(claim);
         return;
     }
@@ -861,8 +957,7 @@ static void claim_step(struct claim *claim)
         claim->first_shard = queue->next_shard;
         queue->next_shard = (uint8_t)((queue->next_shard + 1u) % queue->shard_count);
     }
-    uint8_t shard = (uint8_t)((claim->first_shard + claim->tried) % queue->shard_count);
-    struct store_queue at = queue_shard(queue, shard);
+    struct store_queue at = queue_shard(queue, claim_shard(claim));
     struct store_claim_item item = {
         .count = (uint16_t)(claim->want - claim->got),
         .lease_ms = claim->lease_ms,
@@ -911,25 +1006,16 @@ static bool claim_queues(struct claim *claim, const struct body_value *commands)
     if (named > 0) {
         return true;
     }
-    static const char *const built_in[] = {"GENERATE_MASTER", "GENERATE_CREATIVE"};
+    static const char *const built_in[BUILT_IN_COUNT] = {"GENERATE_MASTER", "GENERATE_CREATIVE"};
     const char *const *list = who->every_event_type ? built_in : who->event_types;
-    size_t count = who->every_event_type ? 2 : who->event_type_count;
+    size_t count = who->every_event_type ? BUILT_IN_COUNT : who->event_type_count;
     for (size_t i = 0; i < count && claim->count < CLAIM_COMMANDS_MAX; i++) {
         struct queue *queue = queues_get(service->queues, who->tenant, list[i], strlen(list[i]));
         if (queue != NULL) {
             claim->queues[claim->count++] = queue;
         }
     }
-    if (who->every_event_type) {
-        size_t at = 0;
-        struct queue *queue;
-        while (claim->count < CLAIM_COMMANDS_MAX &&
-               (queue = queues_next(service->queues, who->tenant, &at)) != NULL) {
-            if (queue != claim->queues[0] && queue != claim->queues[1] && queue->known) {
-                claim->queues[claim->count++] = queue;
-            }
-        }
-    }
+    claim->every = who->every_event_type && claim->count == BUILT_IN_COUNT;
     if (claim->count == 0) {
         request_answer_error(request, 403, "event type not allowed");
         return false;

@@ -346,7 +346,8 @@ static void redis_do_text(struct service_fixture *f, const char *command)
     "resetkeys '~{*}:*' '~{*' resetchannels '&codeq:*' -@all +info +ping +scan " \
     "+publish +subscribe +evalsha '+script|load' " \
     "+time +get +set +incr +pexpire +pexpireat +hget +hset +hdel +hexists +hgetall +hincrby " \
-    "+hlen +hmget +zadd +zcard +zcount +zmscore +zpopmin +zrange +zrangebyscore +zrem +zscore"
+    "+hlen +hmget +hscan +zadd +zcard +zcount +zmscore +zpopmin +zrange +zrangebyscore +zrem " \
+    "+zremrangebyrank +zscore"
 
 static void an_acl_user_with_the_documented_rights_can_do_everything(void **state)
 {
@@ -389,12 +390,22 @@ static void an_acl_user_with_the_documented_rights_can_do_everything(void **stat
         {"/v1/codeq/admin/queues/ACL/dlq/replay", "{}"},
         {"/v1/codeq/admin/queues/ACL/dlq/purge", "{}"},
         {"/v1/codeq/workers/subscriptions", "{\"callbackUrl\":\"http://127.0.0.1:1/\"}"},
+        {"/v1/codeq/tasks/claim/batch", "{\"count\":10}"}, /* of all queues */
+        {"/v1/codeq/admin/tasks/cleanup", "{\"before\":\"2099-01-01T00:00:00Z\"}"},
     };
     for (size_t i = 0; i < sizeof posts / sizeof *posts; i++) {
         struct answer a = http_post(&f, posts[i][0], posts[i][1]);
         expect(&a, 200, NULL);
         answer_free(&a);
     }
+    /* A claim that waits, woken through the other codeqd's publish or its own. */
+    int waiting = http_begin(&f, "POST", "/v1/codeq/tasks/claim", NULL,
+                             "{\"commands\":[\"ACL\"],\"waitSeconds\":20}");
+    create(&f, "ACL", "\"payload\":1", NULL);
+    struct answer woken = http_read(waiting, false);
+    expect(&woken, 200, NULL);
+    answer_free(&woken);
+    close(waiting);
     struct answer a = http_do(&f, "PUT", "/v1/codeq/admin/topics/t", NULL,
                               "{\"priorityTiers\":[1],\"maxAttempts\":1,"
                               "\"deadLetterTopicRef\":\"d\"}");

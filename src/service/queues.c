@@ -7,7 +7,20 @@
 
 #define SLOTS 4096
 
+/* What is known of a tenant's queues as a whole. */
+struct tenant {
+    struct queues *queues;
+    struct tenant *next;
+    char name[AUTH_TENANT_BYTES_MAX + 1];
+    int64_t read_ns; /* when the last reading began; INT64_MIN: never, or news came since */
+    int64_t reading_since_ns;
+    bool reading;
+    bool stale; /* news came while it was being read */
+    struct queue_wait *first_wait;
+};
+
 struct queues {
+    struct tenant *tenants;
     struct store *store;
     struct metrics *metrics;
     struct queue *by_name[SLOTS];
@@ -48,6 +61,11 @@ void queues_free(struct queues *queues)
         free(queues->all[i]);
     }
     free(queues->all);
+    while (queues->tenants != NULL) {
+        struct tenant *next = queues->tenants->next;
+        free(queues->tenants);
+        queues->tenants = next;
+    }
     free(queues);
 }
 
@@ -134,18 +152,26 @@ struct queue *queues_by_number(struct queues *queues, const char *tenant, uint16
     return q;
 }
 
+static void set_known(struct queues *queues, struct queue *queue, uint16_t number,
+                      uint8_t shard_count)
+{
+    if (!queue->known) {
+        queue->known = true;
+        queue->number = number;
+        queue->shard_count = shard_count == 0 ? 1 : shard_count;
+        struct queue **slot = &queues->by_number[number_slot(queue->tenant, number)];
+        queue->next_by_number = *slot;
+        *slot = queue;
+    }
+}
+
 static void on_interned(void *arg, const struct store_call_result *call,
                         const struct store_queue *found, uint8_t shard_count)
 {
     struct intern *intern = arg;
     struct queue *queue = intern->queue;
-    if (call->status == STORE_OK && !queue->known) {
-        queue->known = true;
-        queue->number = found->number;
-        queue->shard_count = shard_count == 0 ? 1 : shard_count;
-        struct queue **slot = &intern->queues->by_number[number_slot(queue->tenant, queue->number)];
-        queue->next_by_number = *slot;
-        *slot = queue;
+    if (call->status == STORE_OK) {
+        set_known(intern->queues, queue, found->number, shard_count);
     }
     free(intern);
     struct queue_wait *wait = queue->first_wait;
@@ -190,6 +216,109 @@ bool queues_ensure(struct queues *queues, struct queue *queue, struct queue_wait
         wait->resume(wait->arg, queue, &result);
     }
     return false;
+}
+
+/* ---- all queues of a tenant ---- */
+
+static void read_on(struct tenant *tenant, uint64_t cursor);
+
+static void read_done(struct tenant *tenant, const struct store_call_result *call)
+{
+    if (call->status == STORE_OK && tenant->stale) {
+        tenant->stale = false; /* who waits may have come for what is new */
+        read_on(tenant, 0);
+        return;
+    }
+    tenant->reading = false;
+    if (call->status == STORE_OK) {
+        tenant->read_ns = tenant->reading_since_ns;
+    }
+    struct queue_wait *wait = tenant->first_wait;
+    tenant->first_wait = NULL;
+    while (wait != NULL) {
+        struct queue_wait *next = wait->next;
+        wait->resume(wait->arg, NULL, call);
+        wait = next;
+    }
+}
+
+static void on_part(void *arg, const struct store_call_result *call, uint64_t cursor,
+                    struct store_queue_list list)
+{
+    struct tenant *tenant = arg;
+    if (call->status != STORE_OK) {
+        read_done(tenant, call);
+        return;
+    }
+    struct store_bytes command;
+    uint16_t number = 0;
+    uint8_t shard_count = 0;
+    while (store_queue_list_next(&list, &command, &number, &shard_count) == 1) {
+        struct queue *queue = queues_get(tenant->queues, tenant->name, command.data, command.bytes);
+        if (queue != NULL) {
+            set_known(tenant->queues, queue, number, shard_count);
+        }
+    }
+    if (cursor != 0) {
+        read_on(tenant, cursor);
+    } else {
+        read_done(tenant, call);
+    }
+}
+
+static void read_on(struct tenant *tenant, uint64_t cursor)
+{
+    int code = store_queues(tenant->queues->store, tenant->name, cursor, on_part, tenant);
+    if (code != 0) {
+        struct store_call_result result = {.status = STORE_UNAVAILABLE};
+        err_set(&result.err, code, "too many operations wait for Redis");
+        read_done(tenant, &result);
+    }
+}
+
+static struct tenant *tenant_get(struct queues *queues, const char *name)
+{
+    struct tenant *tenant = queues->tenants;
+    while (tenant != NULL && strcmp(tenant->name, name) != 0) {
+        tenant = tenant->next;
+    }
+    if (tenant == NULL) {
+        tenant = must(calloc(1, sizeof(*tenant)));
+        tenant->queues = queues;
+        tenant->next = queues->tenants;
+        strncpy(tenant->name, name, sizeof(tenant->name) - 1);
+        tenant->read_ns = INT64_MIN;
+        queues->tenants = tenant;
+    }
+    return tenant;
+}
+
+bool queues_know(struct queues *queues, const char *tenant_name, int64_t now_ns, int64_t max_age_ns,
+                 struct queue_wait *wait)
+{
+    struct tenant *tenant = tenant_get(queues, tenant_name);
+    if (tenant->read_ns != INT64_MIN && now_ns - tenant->read_ns < max_age_ns) {
+        return true;
+    }
+    wait->next = tenant->first_wait;
+    tenant->first_wait = wait;
+    if (!tenant->reading) {
+        tenant->reading = true;
+        tenant->stale = false;
+        tenant->reading_since_ns = now_ns;
+        read_on(tenant, 0);
+    }
+    return false;
+}
+
+void queues_forget_age(struct queues *queues, const char *tenant_name)
+{
+    for (struct tenant *tenant = queues->tenants; tenant != NULL; tenant = tenant->next) {
+        if (tenant_name == NULL || strcmp(tenant->name, tenant_name) == 0) {
+            tenant->read_ns = INT64_MIN;
+            tenant->stale = true;
+        }
+    }
 }
 
 struct queue *queues_next(struct queues *queues, const char *tenant, size_t *at)

@@ -34,9 +34,11 @@ struct queue {
     uint64_t wakes; /* how often work has arrived */
     int64_t registered_ns; /* when a claim of this thread that waits last found nothing */
     unsigned metrics_slot;
+    int64_t backlog; /* a hint for claims of all queues: tasks seen here that nobody has claimed */
 };
 
-/* Something that goes on when the number is there; in the caller's memory. */
+/* Something that goes on when the number, or the tenant's list, is there; in the caller's memory.
+ */
 struct queue_wait {
     struct queue_wait *next;
     void (*resume)(void *arg, struct queue *queue, const struct store_call_result *call);
@@ -56,6 +58,13 @@ struct queue *queues_by_number(struct queues *queues, const char *tenant, uint16
 
 /* True: queue->known. Else wait->resume is called later, once; queue->known tells how it went. */
 bool queues_ensure(struct queues *queues, struct queue *queue, struct queue_wait *wait);
+
+/* True: this thread knows all queues that the tenant had max_age_ns ago. Else they are read, and
+ * wait->resume is called later, once, with no queue; its call tells how it went. */
+bool queues_know(struct queues *queues, const char *tenant, int64_t now_ns, int64_t max_age_ns,
+                 struct queue_wait *wait);
+/* The tenant (NULL: each) has a new one, made elsewhere: what is known is too old. */
+void queues_forget_age(struct queues *queues, const char *tenant);
 
 /* All of a tenant's (NULL: of all) that this thread knows: call with *at 0 first; NULL: no more. */
 struct queue *queues_next(struct queues *queues, const char *tenant, size_t *at);

@@ -310,7 +310,9 @@ static void on_scanned(void *owner, struct conn_call *call, enum conn_status sta
         if (reply->nodes[i].type == CONN_STRING &&
             key_parse(reply->nodes[i].data, reply->nodes[i].bytes, tenant, &queue)) {
             struct shard *shard = shard_get(reaper, &queue);
-            if (shard->at == NOT_IN_HEAP && shard->in_flight == 0) {
+            /* What it is in line for may not be the earliest: another codeqd may have given out a
+             * shorter lease, and died. */
+            if (shard->in_flight == 0) {
                 shard_due(reaper, shard, reaper_now_ms(reaper));
             }
         }

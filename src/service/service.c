@@ -823,8 +823,8 @@ struct server *server_new(const struct server_options *options, struct err *err)
         goto fail;
     }
     if (service->thread == 0) {
-        char channel[sizeof(KEYS_CHANNEL) + KEYS_INSTANCE_BYTES];
-        snprintf(channel, sizeof(channel), KEYS_CHANNEL "%s",
+        char channel[sizeof(KEYS_CHANNEL) + KEYS_INSTANCE_BYTES + sizeof(KEYS_NEWS)];
+        snprintf(channel, sizeof(channel), KEYS_CHANNEL "%s " KEYS_NEWS,
                  service_shared_instance(options->shared));
         struct conn_options listen_options = {
             .url = server->redis_url,

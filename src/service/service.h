@@ -57,6 +57,7 @@ struct service {
     struct metrics *metrics;
     struct ratelimit *ratelimit; /* NULL: off */
     struct webhook *webhook; /* the first thread's; others use only its any-thread functions */
+    size_t every_from; /* where the next claim of all queues begins, of too many for one */
     unsigned thread; /* 0.. */
     bool draining;
 };

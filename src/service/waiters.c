@@ -19,7 +19,7 @@ struct note {
     char tenant[AUTH_TENANT_BYTES_MAX + 1];
     uint16_t number;
     bool chain;
-    size_t tasks;
+    size_t tasks; /* 0: the tenant has a new queue */
 };
 
 /* One thread's letter box. */
@@ -44,6 +44,8 @@ struct waiters {
     struct service *service;
     size_t parked;
     size_t max;
+    struct parked *every; /* claims of all queues of their tenant */
+    uint64_t news;
     ev_async bell;
     ev_timer tick;
     struct note notes[INBOX_MAX]; /* being read */
@@ -113,9 +115,35 @@ static void work_here(struct service *service, struct queue *queue, size_t *task
     }
 }
 
+/* A tenant (NULL: each, perhaps) has a queue that was made just now: claims of all its queues wait
+ * for that too. */
+static void news_here(struct service *service, const char *tenant)
+{
+    struct waiters *waiters = service->waiters;
+    waiters->news++;
+    queues_forget_age(service->queues, tenant);
+    struct parked *list = NULL;
+    for (struct parked *next, *p = waiters->every; p != NULL; p = next) {
+        next = p->every_next;
+        if (tenant == NULL || strcmp(p->every, tenant) == 0) {
+            waiters_unpark(waiters, p);
+            p->every_next = list; /* it may park again at once: later */
+            list = p;
+        }
+    }
+    while (list != NULL) {
+        struct parked *next = list->every_next;
+        list->woken_by = NULL;
+        list->chain = false;
+        list->retry(list);
+        list = next;
+    }
+}
+
 /* One claim of each queue that claims of this thread wait for. */
 static void look_here(struct service *service)
 {
+    news_here(service, NULL);
     size_t at = 0;
     struct queue *queue;
     while ((queue = queues_next(service->queues, NULL, &at)) != NULL) {
@@ -140,6 +168,10 @@ static void on_bell(struct ev_loop *loop, ev_async *bell, int events)
     pthread_mutex_unlock(&inbox->mutex);
     for (size_t i = 0; i < count; i++) {
         struct note *note = &waiters->notes[i];
+        if (note->tasks == 0) {
+            news_here(service, note->tenant);
+            continue;
+        }
         struct queue *queue = queues_by_number(service->queues, note->tenant, note->number);
         if (queue != NULL) {
             work_here(service, queue, &note->tasks, note->chain);
@@ -162,7 +194,8 @@ static void tell(struct inbox *inbox, const char *tenant, uint16_t number, size_
     pthread_mutex_lock(&inbox->mutex);
     bool was_empty = inbox->count == 0 && !inbox->overflow;
     struct note *last = inbox->count > 0 ? &inbox->notes[inbox->count - 1] : NULL;
-    if (last != NULL && last->number == number && strcmp(last->tenant, tenant) == 0) {
+    if (last != NULL && last->number == number && strcmp(last->tenant, tenant) == 0 &&
+        (last->tasks == 0) == (tasks == 0)) {
         last->tasks += tasks;
         last->chain |= chain;
     } else if (inbox->count == INBOX_MAX) {
@@ -253,6 +286,14 @@ bool waiters_park(struct waiters *waiters, struct parked *parked)
         return false;
     }
     waiters->parked++;
+    if (parked->every != NULL) {
+        parked->every_prev = NULL;
+        parked->every_next = waiters->every;
+        if (waiters->every != NULL) {
+            waiters->every->every_prev = parked;
+        }
+        waiters->every = parked;
+    }
     if (!ev_is_active(&waiters->tick)) {
         ev_timer_again(waiters->service->loop, &waiters->tick);
     }
@@ -275,6 +316,16 @@ bool waiters_park(struct waiters *waiters, struct parked *parked)
 void waiters_unpark(struct waiters *waiters, struct parked *parked)
 {
     waiters->parked--;
+    if (parked->every != NULL) {
+        if (parked->every_prev != NULL) {
+            parked->every_prev->every_next = parked->every_next;
+        } else {
+            waiters->every = parked->every_next;
+        }
+        if (parked->every_next != NULL) {
+            parked->every_next->every_prev = parked->every_prev;
+        }
+    }
     for (size_t i = 0; i < parked->count; i++) {
         struct waiter *waiter = &parked->waiters[i];
         struct queue *queue = waiter->queue;
@@ -327,12 +378,39 @@ void waiters_look(struct service *service)
     }
 }
 
+static void news(struct service *service, const char *tenant)
+{
+    struct service_shared *shared = service->shared;
+    news_here(service, tenant);
+    for (unsigned i = 0; i < shared->threads; i++) {
+        if (i != service->thread) { /* whoever claims from all of them later must know too */
+            tell(&shared->inboxes[i], tenant, 0, 0, false);
+        }
+    }
+}
+
+uint64_t waiters_news(const struct waiters *waiters)
+{
+    return waiters->news;
+}
+
 void waiters_message(void *arg, const char *text, size_t bytes)
 {
     struct service *service = arg;
     char tenant[KEYS_TENANT_BYTES_MAX + 1];
     uint16_t number = 0;
     uint8_t shard = 0;
+    static const char queues[] = "}:queues";
+    const size_t queues_bytes = sizeof(queues) - 1;
+    if (bytes > queues_bytes + 1 && bytes - queues_bytes - 1 < sizeof(tenant) && text[0] == '{' &&
+        memcmp(text + bytes - queues_bytes, queues, queues_bytes) == 0) {
+        memcpy(tenant, text + 1, bytes - queues_bytes - 1);
+        tenant[bytes - queues_bytes - 1] = '\0';
+        if (keys_tenant_valid(tenant)) {
+            news(service, tenant);
+        }
+        return;
+    }
     size_t at = keys_tag_parse(text, bytes, tenant, &number, &shard);
     if (at == 0 || at == bytes || text[at] != ' ') {
         return; /* whoever publishes that, it is none of ours */
@@ -341,7 +419,9 @@ void waiters_message(void *arg, const char *text, size_t bytes)
     for (at++; at < bytes && text[at] >= '0' && text[at] <= '9' && tasks < STORE_TASKS_MAX; at++) {
         tasks = tasks * 10 + (size_t)(text[at] - '0');
     }
-    waiters_work(service, tenant, number, tasks, true);
+    if (tasks > 0) {
+        waiters_work(service, tenant, number, tasks, true);
+    }
 }
 
 bool waiters_any(const struct service *service)

@@ -33,6 +33,9 @@ struct parked { /* one claim */
     size_t count;
     void (*retry)(struct parked *parked); /* unparked already; never from inside waiters_park */
     struct queue *woken_by; /* why it tries again; NULL: it never has */
+    const char *every; /* of all queues of this tenant, new ones too; NULL: of those named */
+    struct parked *every_prev;
+    struct parked *every_next;
     bool chain; /* where it gets a task, another one must look: waiters_work with chain */
 };
 
@@ -53,8 +56,13 @@ void waiters_work(struct service *service, const char *tenant, uint16_t number, 
 /* Messages may have been missed: one claim of each queue looks again, on all threads. */
 void waiters_look(struct service *service);
 
-/* What was published to this process; arg: the service. For conn_options.on_message. */
+/* What was published to this process: work, or a new queue; arg: the service. For
+ * conn_options.on_message. */
 void waiters_message(void *arg, const char *text, size_t bytes);
+
+/* How often a tenant has got a new queue that this thread was told of: a claim of all queues that
+ * sees it change while it looks must look again. */
+uint64_t waiters_news(const struct waiters *waiters);
 
 /* Does a claim wait, on whatever thread? */
 bool waiters_any(const struct service *service);

@@ -4,6 +4,7 @@
 #include "service/service_fixture.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,6 +233,36 @@ static void a_claim_of_several_queues_leaves_no_other_claim_behind(void **state)
     assert_int_equal(count(&f[0], "QB", "ready"), 0);
 }
 
+static void a_claim_of_all_queues_knows_those_that_others_make(void **state)
+{
+    (void)state;
+    char id[40];
+    char got[40];
+    for (int i = 0; i < CODEQD_COUNT; i++) {
+        struct service_fixture *there = &f[(i + 1) % CODEQD_COUNT];
+        char command[32];
+        snprintf(command, sizeof command, "STAR-%d", i);
+        create(there, command, "\"payload\":1", id);
+        int fd = http_begin(&f[i], "POST", "/v1/codeq/tasks/claim", NULL, "{\"leaseSeconds\":600}");
+        claim_read(fd, got);
+        assert_string_equal(got, id);
+        /* It waits already when the queue is made. */
+        fd = http_begin(&f[i], "POST", "/v1/codeq/tasks/claim", NULL,
+                        "{\"leaseSeconds\":600,\"waitSeconds\":20}");
+        await_waiting(1);
+        snprintf(command, sizeof command, "NEW-%d", i);
+        create(there, command, "\"payload\":1", id);
+        claim_read(fd, got);
+        assert_string_equal(got, id);
+        char path[64];
+        struct answer a = http_get(&f[i], "/v1/codeq/admin/queues");
+        expect(&a, 200, NULL);
+        snprintf(path, sizeof path, "codeq:q:new-%d:dev-tenant:inprog", i);
+        assert_int_equal(json_int(json_get(a.json, path), -1), 1);
+        answer_free(&a);
+    }
+}
+
 /* Claims and creates at once, in every order: each claim that begins before or after its task gets
  * one before its wait ends. */
 static void no_wake_up_is_lost_between_a_look_and_the_waiting(void **state)
@@ -299,6 +330,27 @@ static void a_thousand_idle_waiters_hardly_ask_redis_and_are_woken_one_by_one(vo
     free(fds);
 }
 
+/* Nobody sweeps for the dead: who waits has learnt from its own look when the lease ends. */
+static void a_waiting_claim_gets_what_a_killed_codeqd_held(void **state)
+{
+    (void)state;
+    struct service_fixture dying = {.redis = f[0].redis};
+    codeqd_start(&dying, NULL);
+    char id[40];
+    char got[40];
+    /* A lease of its own keeps the sweep of the survivor waiting for much later. */
+    create(&f[0], "HELD", "\"payload\":1", NULL);
+    assert_int_equal(strlen(claim(&f[0], "HELD", 600, 0).id), 36);
+    create(&f[0], "HELD", "\"payload\":1", id);
+    struct claimed_task task = claim(&dying, "HELD", 1, 0);
+    assert_string_equal(task.id, id);
+    kill(dying.codeqd.pid, SIGKILL);
+    codeqd_stop(&dying);
+    int fd = claim_begin(&f[0], "\"HELD\"", 12); /* less than until the next discovery, mostly */
+    claim_read(fd, got);
+    assert_string_equal(got, id);
+}
+
 static void waiters_survive_the_loss_of_every_connection(void **state)
 {
     (void)state;
@@ -327,7 +379,9 @@ int main(void)
         cmocka_unit_test(a_claim_at_one_codeqd_is_woken_by_work_of_another),
         cmocka_unit_test(a_claim_is_woken_whichever_way_the_task_comes_back),
         cmocka_unit_test(a_claim_of_several_queues_leaves_no_other_claim_behind),
+        cmocka_unit_test(a_claim_of_all_queues_knows_those_that_others_make),
         cmocka_unit_test(no_wake_up_is_lost_between_a_look_and_the_waiting),
+        cmocka_unit_test(a_waiting_claim_gets_what_a_killed_codeqd_held),
         cmocka_unit_test(waiters_survive_the_loss_of_every_connection),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -28,7 +28,7 @@ struct conn {
     struct clock *clock;
     int64_t connect_timeout_ns;
     int64_t command_timeout_ns;
-    char channel[CONN_CHANNEL_BYTES_MAX + 1]; /* "": none */
+    char channel[CONN_CHANNEL_BYTES_MAX + 1]; /* parted by spaces; "": none */
     void (*on_message)(void *arg, const char *text, size_t bytes);
     void *message_arg;
 
@@ -484,10 +484,13 @@ static void login_prepare(struct conn *conn)
         login_arg(conn, "SELECT");
         login_arg(conn, db);
     }
-    if (conn->channel[0] != '\0') {
+    char channels[sizeof conn->channel];
+    strcpy(channels, conn->channel);
+    char *rest = NULL;
+    for (char *c = strtok_r(channels, " ", &rest); c != NULL; c = strtok_r(NULL, " ", &rest)) {
         login_begin(conn, 2);
         login_arg(conn, "SUBSCRIBE");
-        login_arg(conn, conn->channel);
+        login_arg(conn, c);
     }
 }
 

@@ -25,7 +25,7 @@
 #define CONN_INPUT_BYTES_MAX (size_t)(1024 * 1024 * 1024)
 #define CONN_RETRY_MS_MIN 10 /* pause before a reconnect, doubled up to the maximum */
 #define CONN_RETRY_MS_MAX 1000
-#define CONN_CHANNEL_BYTES_MAX 63
+#define CONN_CHANNEL_BYTES_MAX 63 /* of all channels */
 
 struct conn;
 
@@ -34,8 +34,9 @@ struct conn_options {
     struct clock *clock;
     int64_t connect_timeout_ns;
     int64_t command_timeout_ns;
-    /* Subscribe to this channel with each login; on_message gets what is published there (borrowed
-     * for the call, which starts no requests). Of requests only PING is then allowed. NULL: none.
+    /* Subscribe to these channels, parted by a space, with each login; on_message gets what is
+     * published there (borrowed for the call, which starts no requests). Of requests only PING is
+     * then allowed. NULL: none.
      */
     const char *channel;
     void (*on_message)(void *arg, const char *text, size_t bytes);

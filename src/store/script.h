@@ -20,6 +20,8 @@ enum script_id {
     SCRIPT_DEAD_LIST,
     SCRIPT_DEAD_TAKE,
     SCRIPT_DELETE,
+    SCRIPT_QUEUES,
+    SCRIPT_CLEANUP,
     /* the service's own: rate limits, webhooks, subscriptions, topics */
     SCRIPT_RATE,
     SCRIPT_OUTBOX_TAKE,

@@ -26,6 +26,8 @@ void store_call_result(struct store_call_result *out, enum conn_status status,
         [CONN_ERROR] = STORE_ERROR,
     };
     out->status = of[status];
+    out->died = false;
+    out->next_due_ms = 0;
     if (status == CONN_OK) {
         out->err.text[0] = '\0';
     } else {

@@ -85,6 +85,8 @@ struct store_bytes {
 
 struct store_call_result {
     enum store_status status;
+    bool died; /* claim: tasks whose lease ran out have gone to the dead letters meanwhile */
+    int64_t next_due_ms; /* claim that waits: when a lease or delay of the shard ends; 0: none */
     struct err err; /* text unless STORE_OK */
 };
 
@@ -124,6 +126,20 @@ typedef void store_intern_fn(void *arg, const struct store_call_result *call,
                              const struct store_queue *queue, uint8_t shard_count);
 int store_intern(struct store *store, const char *tenant, struct store_bytes command,
                  store_intern_fn *done, void *arg);
+
+/* Read a tenant's queues, a part a call: cursor 0 first, then what the callback was given, until
+ * that is 0. A queue may come twice. */
+struct store_queue_list {
+    const char *next; /* for store_queue_list_next */
+    const char *end;
+};
+typedef void store_queues_fn(void *arg, const struct store_call_result *call, uint64_t cursor,
+                             struct store_queue_list list);
+int store_queues(struct store *store, const char *tenant, uint64_t cursor, store_queues_fn *done,
+                 void *arg);
+/* 1 and the next one, borrowed for the callback; 0: no more; -EPROTO: that is no such list. */
+int store_queue_list_next(struct store_queue_list *list, struct store_bytes *out_command,
+                          uint16_t *out_number, uint8_t *out_shard_count);
 
 /* ---- operations: 0 when queued, -EAGAIN past STORE_PENDING_MAX, -EINVAL on a wrong argument ----
  */
@@ -279,6 +295,14 @@ int store_dead_replay(struct store *store, const struct store_queue *queue,
 int store_dead_purge(struct store *store, const struct store_queue *queue,
                      const struct task_id *ids, size_t count, int64_t died_by_ms,
                      store_dead_take_fn *done, void *arg);
+
+/* Delete finished tasks that ended by ended_by_ms (Unix ms), at most limit (1..STORE_TASKS_MAX), of
+ * one part of the shard: cursor "" first, then what the callback was given, until that is "". */
+#define STORE_CURSOR_BYTES_MAX 24
+typedef void store_cleanup_fn(void *arg, const struct store_call_result *call, uint32_t deleted,
+                              const char *cursor);
+int store_cleanup(struct store *store, const struct store_queue *queue, int64_t ended_by_ms,
+                  uint16_t limit, const char *cursor, store_cleanup_fn *done, void *arg);
 
 /* Delete tasks whatever their state; under a lease only with force. */
 enum store_deleted { STORE_DELETED, STORE_DELETE_LEASED, STORE_DELETE_NOT_FOUND };

@@ -45,6 +45,9 @@ void store_call_result(struct store_call_result *out, enum conn_status status,
 
 /* EVALSHA of a shard's script with argc arguments to follow. -EINVAL: count is 0 or above
  * STORE_TASKS_MAX, or no such tenant. */
+/* EVALSHA of another script. */
+void store_begin_key(struct store *store, enum script_id id, const char *key, size_t key_bytes,
+                     size_t argc);
 int store_begin(struct store *store, enum script_id id, const struct store_queue *queue,
                 size_t count, size_t argc);
 int store_end(struct store *store, enum script_id id, size_t count, bool repeatable,

@@ -23,8 +23,8 @@ typedef void (*any_done)(void);
 /* ---- writing ---- */
 
 /* EVALSHA sha 1 key, with argc arguments to follow. */
-static void begin(struct store *store, enum script_id id, const char *key, size_t key_bytes,
-                  size_t argc)
+void store_begin_key(struct store *store, enum script_id id, const char *key, size_t key_bytes,
+                     size_t argc)
 {
     conn_begin(store->conn, ARGS_BEFORE_ARGV + argc);
     conn_arg(store->conn, "EVALSHA", 7);
@@ -42,7 +42,7 @@ int store_begin(struct store *store, enum script_id id, const struct store_queue
     if (tag_bytes == 0 || count == 0 || count > STORE_TASKS_MAX) {
         return -EINVAL;
     }
-    begin(store, id, tag, tag_bytes, argc);
+    store_begin_key(store, id, tag, tag_bytes, argc);
     return 0;
 }
 
@@ -239,7 +239,7 @@ int store_intern(struct store *store, const char *tenant, struct store_bytes com
     if (key_bytes == 0 || !name_fits(command)) {
         return -EINVAL;
     }
-    begin(store, SCRIPT_INTERN, key, key_bytes, 2);
+    store_begin_key(store, SCRIPT_INTERN, key, key_bytes, 2);
     arg_bytes(store, command);
     conn_arg_int(store->conn, store->shard_count);
     return store_end(store, SCRIPT_INTERN, 1, true, on_intern, (any_done)done, arg);
@@ -359,18 +359,41 @@ int store_create(struct store *store, const struct store_queue *queue,
 
 /* ---- claim ---- */
 
+/* "NOW DUE", NOW with a sign in front perhaps. */
+static bool read_now_and_due(const struct conn_node *node, int64_t *out_now_ms, int64_t *out_due_ms)
+{
+    bool negative = node->bytes != 0 && node->data[0] == '-';
+    const char *data = node->data + negative;
+    size_t bytes = node->bytes - negative;
+    if (bytes < NOW_BYTES + 2 || bytes > 2 * NOW_BYTES + 1 || data[NOW_BYTES] != ' ' ||
+        !read_digits(data, NOW_BYTES, out_now_ms) ||
+        !read_digits(data + NOW_BYTES + 1, bytes - NOW_BYTES - 1, out_due_ms)) {
+        return false;
+    }
+    *out_now_ms = negative ? -*out_now_ms : *out_now_ms;
+    return true;
+}
+
 static bool read_claimed(struct store *store, const struct conn_call *call,
-                         const struct conn_reply *reply, size_t *out_count)
+                         const struct conn_reply *reply, size_t *out_count,
+                         struct store_call_result *result)
 {
     const struct conn_node *nodes = reply->nodes;
     if (!store_is_flat_array(reply) || reply->count < 2 || reply->count % 2 != 0 ||
-        nodes[1].type != CONN_INTEGER) {
+        (nodes[1].type != CONN_INTEGER && nodes[1].type != CONN_STRING)) {
         return false;
     }
     size_t count = (reply->count - 2) / 2;
     if (count > STORE_TASKS_MAX) {
         return false;
     }
+    int64_t now_ms = nodes[1].integer;
+    if (nodes[1].type == CONN_STRING &&
+        !read_now_and_due(&nodes[1], &now_ms, &result->next_due_ms)) {
+        return false;
+    }
+    result->died = now_ms < 0;
+    now_ms = result->died ? -now_ms : now_ms;
     struct conn_args args = conn_call_args(store->conn, call);
     conn_args_skip(&args, ARGS_BEFORE_ARGV + 1);
     size_t claimer = 0;
@@ -394,7 +417,7 @@ static bool read_claimed(struct store *store, const struct conn_call *call,
             return false;
         }
         out->claimer = claimer;
-        out->lease_until_ms = lease_deadline_ms(nodes[1].integer, lease_ms);
+        out->lease_until_ms = lease_deadline_ms(now_ms, lease_ms);
         PROBE3(lease_granted, out->member.bytes, lease_ms, out->lease_until_ms);
         out->body = (struct store_bytes){body->data + 1, body->bytes - 1};
     }
@@ -409,7 +432,7 @@ static void on_claim(void *owner, struct conn_call *call, enum conn_status statu
     struct store_call_result result;
     store_call_result(&result, status, err);
     size_t count = 0;
-    if (result.status == STORE_OK && !read_claimed(store, call, reply, &count)) {
+    if (result.status == STORE_OK && !read_claimed(store, call, reply, &count, &result)) {
         store_nonsense(&result, call);
     }
     ((store_claim_fn *)call->user_done)(call->user_arg, &result, store->out.claimed, count);

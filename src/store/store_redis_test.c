@@ -933,6 +933,42 @@ static void an_outbox_entry_is_made_in_the_script_that_ends_the_task_and_only_wh
     }
 }
 
+struct claim_end {
+    int64_t until_ms;
+    size_t count;
+    bool died;
+};
+
+static void on_claim_end(void *arg, const struct store_call_result *call,
+                         const struct store_claimed *tasks, size_t count)
+{
+    assert_int_equal(call->status, STORE_OK);
+    *(struct claim_end *)arg =
+        (struct claim_end){count != 0 ? tasks[0].lease_until_ms : 0, count, call->died};
+}
+
+static void a_claim_tells_that_tasks_have_died_in_it(void **state)
+{
+    struct fixture *f = *state;
+    struct store_create_item items[] = {{.max_attempts = 1, .body = bytes_of("x")},
+                                        {.max_attempts = 9, .body = bytes_of("y")}};
+    struct store_create_verdict made[2];
+    struct task_member token;
+    assert_int_equal(create_call(f, f->store, items, 2, made), STORE_OK);
+    assert_true(claim_one(f, 1000, &token));
+    struct store_claim_item item = {.count = 1, .lease_ms = 5000, .worker = bytes_of("w")};
+    for (int round = 1; round <= 2; round++) { /* at the first it dies, beside a task taken */
+        struct claim_end end;
+        fixture_set_time(f, FIXTURE_T0_US + round * INT64_C(2000000));
+        assert_int_equal(store_claim(f->store, &f->queue, &item, 1, on_claim_end, &end), 0);
+        assert_int_equal(store_wait(f->store, INT64_MAX), 0);
+        assert_int_equal(end.died, round == 1);
+        assert_int_equal(end.count, round == 1);
+        assert_int_equal(end.until_ms, round == 1 ? FIXTURE_T0_MS + 2000 + 5000 : 0);
+    }
+    assert_int_equal(stats_now(f).dead_now, 1);
+}
+
 /* ---- who is told of work ---- */
 
 #define LISTENER "00000000000000aa"
@@ -1263,6 +1299,7 @@ int main(void)
         REAL(an_outbox_entry_is_made_in_the_script_that_ends_the_task_and_only_when_wanted),
         STILL(stats_tell_how_long_the_oldest_ready_task_waits),
         REAL(another_format_is_refused_by_its_name),
+        STILL(a_claim_tells_that_tasks_have_died_in_it),
         STILL(whatever_makes_a_task_ready_tells_those_who_wait_elsewhere),
         REAL(a_tag_is_read_back_and_nothing_else_is_taken_for_one),
         REAL(what_is_not_ours_in_redis_is_an_error_and_not_a_crash),

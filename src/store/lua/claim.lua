@@ -3,20 +3,22 @@
 -- ARGV[1] backoff policy, "kind base_ms max_ms seed instance"; in front of the instance "w" where
 --         some claimer waits, so that it is told of later work when there is too little now
 --         then per claimer, in the order in which they are served: count, lease_ms, worker
--- reply   {now, member, body, member, body, ...}: dealt to the claimers in order, each its count
+-- reply   {now, or -now where tasks have gone to the dead letters, or, where a claimer waits and there
+--         is too little, text of that and of the next deadline or due time (0: none); then member, body, member, body, ...}: dealt to the claimers in order, each its count
 -- keeps   a task that left ready is in leased, under one member that no other claim has had, with
 --         one delivery and one generation more; its deadline is the claimer's lease from now
 local K, call, argv = KEYS[1], redis.call, ARGV
 local sub, num, format = string.sub, tonumber, string.format
 --@include time.lua
-local leased, moved = K .. ':l', 0
+local leased, moved, first = K .. ':l', 0, now
 if call('ZCOUNT', leased, '-inf', stamp) > 0 then
   --@include give_back.lua
   local expired = call('ZRANGEBYSCORE', leased, '-inf', stamp, 'LIMIT', 0, 256)
   call('ZREM', leased, unpack(expired))
   call('HINCRBY', K .. ':n', 'reaped', #expired)
-  local _
-  _, _, moved = give_back(expired, {}, nil, argv[1])
+  local _, dead
+  _, dead, moved = give_back(expired, {}, nil, argv[1])
+  if dead > 0 then first = -now end
 end
 if call('ZCOUNT', K .. ':d', '-inf', stamp) > 0 then
   --@include promote.lua
@@ -43,9 +45,13 @@ end
 if n < want and string.byte(argv[1], -17) == 119 then
   call('ZADD', K .. ':w', now + 35000, sub(argv[1], -16))
   call('PEXPIRE', K .. ':w', 70000)
+  -- And it must know when something here becomes due, whoever has given out that lease.
+  local l, d = call('ZRANGE', leased, 0, 0, 'WITHSCORES')[2], call('ZRANGE', K .. ':d', 0, 0, 'WITHSCORES')[2]
+  local due = l and d and math.min(l, d) or num(l or d or 0)
+  first = format('%.0f %.0f', first, due)
 end
-if n == 0 then return { now } end
-local ids, leases, current, reply = {}, {}, {}, { now }
+if n == 0 then return { first } end
+local ids, leases, current, reply = {}, {}, {}, { first }
 local at, left = 2, num(argv[2])
 local lease, name = argv[3], argv[4]
 local deadline, worker = format('%.0f', now + lease), stamp .. name
