@@ -17,7 +17,7 @@
 #define TASKS_MAX 65536 /* a power of two; the oldest make room */
 #define TASK_PROBES 16
 #define CONNS_MAX 1024
-#define HELD_MAX 64
+#define HELD_MAX 1024 /* elements of a connection; a pipeline of first calls has many */
 #define SWEPT_MAX 256 /* leases that one sweep takes back */
 
 /* What each scheduler's rows count; the first LEASE_EVENTS are the rules' events (calls). */
@@ -61,7 +61,7 @@ struct conn {
     uint64_t keys_ok; /* bit i: the keys of the plain rule i have fitted so far */
     int rule_granted; /* the claim being answered has given a task */
     uint32_t step; /* of the request being read */
-    struct wire_event held[HELD_MAX]; /* of a script that is not classified yet */
+    struct wire_event *held; /* HELD_MAX, of scripts that are not classified yet; NULL: none */
     int held_len;
     /* Place in a nested reply. */
     uint64_t left[8];
@@ -84,6 +84,7 @@ struct state {
     uint64_t evicted;
     uint64_t conns_lost;
     uint64_t ids_cut;
+    uint64_t held_lost;
     struct snap before;
     bool any_server;
 };
@@ -461,6 +462,7 @@ static struct conn *conn_of(struct state *state, const struct wire_event *event)
         }
     }
     state->conns_lost += conn->key != 0;
+    free(conn->held);
     memset(conn, 0, sizeof *conn);
     conn->key = key;
     return conn;
@@ -547,6 +549,9 @@ static int classify(struct state *state, uint32_t id, const struct wire_event *h
         int keys_ok = 0;
         for (int i = 0; i < held_len; i++) {
             const struct wire_event *e = &held[i];
+            if (i > 0 && e->index <= held[i - 1].index) {
+                break; /* the next call */
+            }
             if (e->index == 2) {
                 keys = atoi((char[9]){e->bytes[0], e->kept > 1 ? e->bytes[1] : '\0', '\0'});
             }
@@ -564,6 +569,36 @@ static int classify(struct state *state, uint32_t id, const struct wire_event *h
     return -1;
 }
 
+/* At the first reply to a script: what it is, and then all its calls that have been sent. */
+static bool classify_held(struct state *state, struct conn *conn, uint32_t id)
+{
+    struct wire_event *own = calloc(HELD_MAX, sizeof *own);
+    assert(own != NULL);
+    int own_len = 0;
+    int others = 0;
+    for (int i = 0; i < conn->held_len; i++) {
+        if (conn->held[i].id == id) {
+            own[own_len++] = conn->held[i];
+        } else {
+            conn->held[others++] = conn->held[i];
+        }
+    }
+    conn->held_len = others;
+    if (others == 0) {
+        free(conn->held);
+        conn->held = NULL;
+    }
+    if (own_len > 0) {
+        state->rule_of[id] = classify(state, id, own, own_len);
+        set_masks(state, id);
+        for (int i = 0; i < own_len; i++) {
+            dispatch(state, conn, &own[i]);
+        }
+    }
+    free(own);
+    return own_len > 0;
+}
+
 static void on_event(void *context, const void *data, size_t bytes)
 {
     struct state *state = context;
@@ -579,26 +614,19 @@ static void on_event(void *context, const void *data, size_t bytes)
     }
     if (state->rule_of[event->id] == 0) {
         if (event->event == WIRE_ELEMENT_REQUEST) {
+            if (conn->held == NULL) {
+                conn->held = calloc(HELD_MAX, sizeof *conn->held);
+                assert(conn->held != NULL);
+            }
             if (conn->held_len < HELD_MAX) {
                 conn->held[conn->held_len++] = *event;
+            } else {
+                state->held_lost++;
             }
             return;
         }
-        int n = 0;
-        for (int i = 0; i < conn->held_len; i++) { /* of this script only */
-            if (conn->held[i].id == event->id) {
-                conn->held[n++] = conn->held[i];
-            }
-        }
-        if (n == 0) {
+        if (!classify_held(state, conn, event->id)) {
             return; /* its request was not seen whole: the next call will do */
-        }
-        state->rule_of[event->id] = classify(state, event->id, conn->held, n);
-        set_masks(state, event->id);
-        conn->held_len = 0;
-        for (int i = 0; i < n; i++) {
-            struct wire_event held = conn->held[i];
-            dispatch(state, conn, &held);
         }
     }
     dispatch(state, conn, event);
@@ -790,6 +818,8 @@ static void view_collect(void *context, struct report *report)
     struct wire_counts counts = wire_counts_read(state->loader);
     wire_report_counts(&counts, state->options, report);
     report_loss(report, "tasks_evicted", "tasks forgotten: more than are followed", state->evicted);
+    report_loss(report, "elements_lost", "elements of first calls beyond what is kept",
+                state->held_lost);
     report_loss(report, "ids_cut", "tasks counted whose ids did not fit into what is kept",
                 state->ids_cut);
     report_loss(report, "connections_evicted", "connections forgotten by the rules",
@@ -802,6 +832,9 @@ static void view_close(void *context)
     loader_free(state->loader);
     snap_fini(&state->before);
     free(state->tasks);
+    for (int i = 0; i < CONNS_MAX; i++) {
+        free(state->conns[i].held);
+    }
     free(state->conns);
     free(state);
 }
