@@ -87,7 +87,7 @@ async function main(prepare) {
   const browser = await chromium.launch({
     executablePath: chromiumPath,
     args: ["--no-sandbox", "--force-color-profile=srgb", "--font-render-hinting=none",
-      "--enable-unsafe-swiftshader"],
+      "--enable-unsafe-swiftshader", "--disable-lcd-text"],
   });
   let failed = 0;
   const skipped = [];

@@ -238,6 +238,25 @@ test("without scripts the tables are there", async ({ browser, pair }) => {
   assert.match(text, /p99\.9/);
 });
 
+/* The README's pictures: REPORT_SCREENSHOTS=DIR keeps them there. */
+test("the pictures of the README are made, and small", async ({ browser, pair }) => {
+  const page = await open(browser, pair, { viewport: { width: 960, height: 500 }, colorScheme: "light" });
+  const keep = process.env.REPORT_SCREENSHOTS;
+  const take = async (name, clip) => {
+    const png = await page.screenshot({ clip });
+    assert.strictEqual(png.subarray(1, 4).toString(), "PNG");
+    assert.ok(png.length > 20000 && png.length < 120000, name + " has " + png.length + " bytes");
+    if (keep) { fs.writeFileSync(path.join(keep, name), png); }
+  };
+  await page.mouse.move(0, 0);
+  await take("screenshot-verdict.png");
+  await openPart(page, "Where the instructions go");
+  await page.click(".functions button >> text=/^conn_arg_space$/");
+  await page.$eval(".flame", (e) => e.parentElement.scrollIntoView());
+  await page.mouse.move(0, 0);
+  await take("screenshot-flame.png");
+});
+
 test("a narrow and a wide screen need no sideways scrolling", async ({ browser, pair, single, site }) => {
   for (const file of [pair, single, path.join(site, "index.html")]) {
     for (const width of [400, 1600]) {
@@ -338,6 +357,50 @@ test("two commits of twelve scenarios stay below 2 MiB and are drawn whole", asy
   assert.deepStrictEqual(page.complaints, []);
   const charts = await page.$$eval("[data-chart][data-drawn]", (all) => all.length);
   assert.ok(charts >= 12 * 10, charts + " charts");
+});
+
+/* As a load scenario leaves it: seconds with p50 and p99, and an objective. */
+function setWithSeconds() {
+  const root = copyOfSets("seconds");
+  const dir = path.join(root, "results", B, "scheduler-create-claim-complete");
+  const lines = fs.readFileSync(path.join(dir, "runs.ndjson"), "utf8").split("\n");
+  const first = JSON.parse(lines[0]);
+  first.win = { claim: [...Array(30).keys()].map((i) => [15000 + 100 * i, 45000 + 3000 * (i % 7), 2000]) };
+  first.noise = "disturbed: other processes used 84 % of the cores";
+  lines[0] = JSON.stringify(first);
+  fs.writeFileSync(path.join(dir, "runs.ndjson"), lines.join("\n"));
+  const scenario = JSON.parse(fs.readFileSync(path.join(dir, "scenario.json"), "utf8"));
+  scenario.slo = ["claim.p99_ms <= 0.05", "errors == 0"];
+  fs.writeFileSync(path.join(dir, "scenario.json"), JSON.stringify(scenario));
+  return path.join(root, "results", B);
+}
+
+test("seconds of a run are drawn with the objective as a line, and a disturbed run is named", async ({ browser }) => {
+  const file = path.join(folder, "seconds.html");
+  run([bench, "report", setWithSeconds(), "-o", file], { cwd: sourceRoot });
+  const page = await open(browser, file);
+  assert.match(await page.innerText("header"), /1 of 5 timed runs disturbed: disturbed: other processes used 84 %/);
+  await openPart(page, "Latency");
+  const which = await page.$$eval("figure", (all) => all.findIndex((f) => /^p50 and p99 of each second/.test(f.innerText)));
+  const figure = (await page.$$("figure"))[which];
+  await figure.evaluate((e) => { e.id = "under-test"; });
+  const box = await figure.$(".u-over");
+  await box.scrollIntoViewIfNeeded();
+  const over = await box.boundingBox();
+  await page.mouse.move(over.x + over.width / 2, over.y + over.height / 2);
+  assert.match(await figure.innerText(), /second of the run\s*:?\s*1[56][\s\S]*p50\s*:?\s*16\.\d µs[\s\S]*p99\s*:?\s*\d+(\.\d)? µs/);
+  const purple = await page.$eval("#under-test canvas", (canvas) => {
+    const pixel = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const rows = new Map();
+    for (let i = 0; i < pixel.length; i += 4) {
+      if (pixel[i + 3] > 200 && Math.abs(pixel[i] - 122) < 30 && pixel[i + 1] < 90 && pixel[i + 2] > 180) {
+        const row = Math.floor(i / 4 / canvas.width);
+        rows.set(row, (rows.get(row) || 0) + 1);
+      }
+    }
+    return Math.max(0, ...rows.values());
+  });
+  assert.ok(purple > 40, "the objective's line has " + purple + " pixels");
 });
 
 test("live stacks stand where they were recorded", async ({ browser }) => {
