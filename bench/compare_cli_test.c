@@ -182,6 +182,99 @@ static void interrupted_comparison_leaves_nothing_running_and_goes_on(void **sta
     assert_int_equal(count_entries(fixture.tmp), 0);
 }
 
+/* The file of the screen's pairs below the cache, its lines and what the first one says; 0: none.
+ */
+static size_t screen_lines(char path[512], char **out_first)
+{
+    const char *const argv[] = {
+        "sh", "-c",         "find \"$1\"/codeq-lab/compare -name '*-screen.ndjson'",
+        "sh", fixture.root, NULL};
+    struct answer answer = run_in(fixture.repo, argv);
+    char *text = NULL;
+    size_t bytes = 0;
+    size_t lines = 0;
+    snprintf(path, 512, "%.*s", (int)strcspn(answer.out, "\n"), answer.out);
+    answer_free(&answer);
+    if (path[0] != '\0' && result_read_file(path, &text, &bytes, NULL) == 0) {
+        for (size_t i = 0; i < bytes; i++) {
+            lines += text[i] == '\n';
+        }
+        if (out_first != NULL) {
+            *out_first = strndup(text, strcspn(text, "\n"));
+        }
+        free(text);
+    }
+    return lines;
+}
+
+/* Start an endless comparison of like with like, and kill it when it has so many timed runs. */
+static void kill_at(size_t wanted)
+{
+    const char *const argv[] = {bench,         "compare",    "plain",      "plain",
+                                "--even-same", "--scenario", fixture.tiny, NULL};
+    const struct child_options options = {.argv = argv,
+                                          .dir = fixture.repo,
+                                          .stdin_fd = -1,
+                                          .stdout_fd = -1,
+                                          .stderr_fd = -1,
+                                          .cpu = -1};
+    struct child child;
+    char path[512];
+    assert_int_equal(child_start(&child, &options, NULL), 0);
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + TIMEOUT_NS;
+    while (screen_lines(path, NULL) < wanted) {
+        assert_true(clock_monotonic_ns(clock_system()) < deadline_ns);
+        assert_int_equal(child_wait(&child, clock_monotonic_ns(clock_system()) + 50 * NS_PER_MS),
+                         -ETIMEDOUT);
+    }
+    kill(child.pid, SIGKILL);
+    assert_int_equal(child_wait(&child, deadline_ns), 0);
+}
+
+static void killed_comparison_goes_on_with_the_pairs_it_had(void **state)
+{
+    (void)state;
+    char path[512];
+    char *first = NULL;
+    char *again = NULL;
+    kill_at(4);
+    size_t had = screen_lines(path, &first);
+    assert_true(had >= 4);
+    /* What a kill in the middle of a write leaves: half a line, and half a pair. */
+    FILE *file = fopen(path, "ae");
+    assert_non_null(file);
+    fputs("{\"v\":1,\"kind\":\"tim", file);
+    fclose(file);
+    kill_at(had + 2);
+    assert_true(screen_lines(path, &again) >= had + 2);
+    assert_string_equal(again, first);
+    free(first);
+    free(again);
+    remove_tree(fixture.tmp); /* what the killed ones had there */
+    assert_int_equal(mkdir(fixture.tmp, 0700), 0);
+    struct answer answer = RUN("compare", "plain", "plain", "--even-same", "--json", "--scenario",
+                               fixture.tiny, "--budget", "30s");
+    struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
+    if (json == NULL || (answer.code != 0 && answer.code != 4)) {
+        fail_msg("exit %d: %s%s", answer.code, answer.errors, answer.out);
+    }
+    const struct json *scenario = json_first(json_get(json, "scenarios"));
+    double pairs = json_number(json_get(scenario, "screen_pairs"), 0);
+    double unsteady = json_number(json_get(scenario, "unsteady_pairs"), 0);
+    assert_true(pairs + unsteady >= (double)(had / 2));
+    const struct json *time = member(json_get(scenario, "metrics"), "id", "cycle.time_ns_per_op");
+    assert_string_equal(json_string(json_get(time, "class"), ""), "timed");
+    assert_int_equal(json_int(json_get(time, "pairs"), -1), (int64_t)pairs);
+    /* Like with like is remembered as noise where it was enough to say anything. */
+    char noise[128];
+    snprintf(noise, sizeof noise, "%s/codeq-lab/noise", fixture.root);
+    bool enough = pairs >= 16 && !json_bool(json_get(scenario, "unsteady"), true);
+    assert_int_equal(access(noise, F_OK) == 0, enough);
+    json_free(json);
+    answer_free(&answer);
+    assert_int_equal(screen_lines(path, NULL), 0); /* whole: nothing is kept */
+}
+
 /* Measure a built driver; its set into sets[at]. */
 static void measure(int at, const char *pick)
 {
@@ -451,6 +544,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(revision_without_a_driver_is_not_comparable_by_name),
         cmocka_unit_test(what_cannot_be_understood_exits_2_and_prints_nothing),
         cmocka_unit_test(interrupted_comparison_leaves_nothing_running_and_goes_on),
+        cmocka_unit_test(killed_comparison_goes_on_with_the_pairs_it_had),
         cmocka_unit_test(result_sets_are_compared_and_fail_on_chooses_the_exit_code),
         cmocka_unit_test(markdown_leads_with_three_lines_and_folds_the_rest),
         cmocka_unit_test(colour_is_for_terminals_without_no_color_alone),
