@@ -58,7 +58,20 @@ static void check_queue(const struct store_queue *queue)
 /* ---- a store that answers at the next flush ---- */
 
 struct pending {
-    enum { CREATE, CLAIM, RETURN, GET, INTERN, STATS, SWEEP, DEAD_LIST, DEAD_TAKE, DELETE } kind;
+    enum {
+        CREATE,
+        CLAIM,
+        RETURN,
+        GET,
+        INTERN,
+        STATS,
+        SWEEP,
+        DEAD_LIST,
+        DEAD_TAKE,
+        DELETE,
+        QUEUES,
+        CLEANUP
+    } kind;
     void (*done)(void);
     void *arg;
     struct store_queue queue;
@@ -213,6 +226,18 @@ static void finish(struct pending *p)
         deleted[0] = (enum store_deleted)roll(3);
         ((store_delete_fn *)p->done)(p->arg, &call, deleted, n);
         break;
+    case QUEUES: {
+        static const char text[] = "0 1 5\nfirst3 2 6\nsecond";
+        bool good = call.status == STORE_OK;
+        struct store_queue_list list = {text, good ? text + sizeof(text) - 1 : text};
+        ((store_queues_fn *)p->done)(p->arg, &call, good ? roll(3) : 0, list);
+        break;
+    }
+    case CLEANUP:
+        ((store_cleanup_fn *)p->done)(p->arg, &call,
+                                      call.status == STORE_OK ? (uint32_t)roll(p->count + 1) : 0,
+                                      roll(3) == 0 ? "1 7" : "");
+        break;
     }
 }
 
@@ -280,6 +305,45 @@ int store_intern(struct store *store, const char *tenant, struct store_bytes com
     struct pending *p;
     check(command.bytes >= 1 && command.bytes <= STORE_NAME_BYTES_MAX, "command's length");
     return begin(INTERN, (void (*)(void))done, arg, NULL, 0, &p);
+}
+
+int store_queues(struct store *store, const char *tenant, uint64_t cursor, store_queues_fn *done,
+                 void *arg)
+{
+    (void)store;
+    (void)tenant;
+    (void)cursor;
+    struct pending *p;
+    return begin(QUEUES, (void (*)(void))done, arg, NULL, 0, &p);
+}
+
+/* Of the one list that is given here. */
+int store_queue_list_next(struct store_queue_list *list, struct store_bytes *out_command,
+                          uint16_t *out_number, uint8_t *out_shard_count)
+{
+    unsigned number;
+    unsigned shards;
+    unsigned bytes;
+    int head = 0;
+    if (list->next == list->end ||
+        sscanf(list->next, "%u %u %u%n", &number, &shards, &bytes, &head) != 3) {
+        return 0;
+    }
+    *out_command = (struct store_bytes){list->next + head + 1, bytes};
+    *out_number = (uint16_t)number;
+    *out_shard_count = (uint8_t)shards;
+    list->next += (size_t)head + 1 + bytes;
+    return 1;
+}
+
+int store_cleanup(struct store *store, const struct store_queue *queue, int64_t ended_by_ms,
+                  uint16_t limit, const char *cursor, store_cleanup_fn *done, void *arg)
+{
+    (void)store;
+    (void)ended_by_ms;
+    struct pending *p;
+    check(strlen(cursor) < STORE_CURSOR_BYTES_MAX, "cursor's length");
+    return begin(CLEANUP, (void (*)(void))done, arg, queue, limit, &p);
 }
 
 int store_create(struct store *store, const struct store_queue *queue,
@@ -454,6 +518,13 @@ struct conn *conn_open(const struct conn_options *options, struct err *err)
 void conn_close(struct conn *conn)
 {
     (void)conn;
+}
+
+int conn_wait(struct conn *conn, int64_t deadline_ns)
+{
+    (void)conn;
+    (void)deadline_ns;
+    return 0;
 }
 
 void conn_counters(const struct conn *conn, struct conn_counters *out)
