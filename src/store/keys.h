@@ -16,7 +16,7 @@
 #define KEYS_INSTANCE_BYTES 16 /* of a codeqd's own name, hex digits */
 #define KEYS_CHANNEL "codeq:" /* and the name of the codeqd that listens there */
 #define KEYS_NEWS "codeq:queues" /* channel: key of a tenant's queues that has a new one */
-#define KEYS_FORMAT "1" /* layout of all that is kept; another one is refused by name */
+#define KEYS_FORMAT "2" /* layout of all that is kept; another one is refused by name */
 
 /* ^[a-z][a-z0-9-]{1,62}$ */
 bool keys_tenant_valid(const char *tenant);

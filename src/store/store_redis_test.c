@@ -933,6 +933,38 @@ static void an_outbox_entry_is_made_in_the_script_that_ends_the_task_and_only_wh
     }
 }
 
+static void on_one_deleted(void *arg, const struct store_call_result *call,
+                           const enum store_deleted *items, size_t count)
+{
+    assert_int_equal(call->status, STORE_OK);
+    assert_int_equal(count, 1);
+    *(enum store_deleted *)arg = items[0];
+}
+
+static void a_promoted_task_is_ready_for_whoever_asks_and_whoever_deletes_it(void **state)
+{
+    struct fixture *f = *state;
+    struct store_create_item item = {.max_attempts = 3, .delay_ms = 1000, .body = bytes_of("x")};
+    struct store_create_verdict made;
+    struct store_sweep_result swept;
+    assert_int_equal(create_call(f, f->store, &item, 1, &made), STORE_OK);
+    assert_int_equal(state_of_task(f, &made.id), TASK_DELAYED);
+    fixture_set_time(f, FIXTURE_T0_US + 1000000);
+    assert_int_equal(sweep_call(f, f->store, 10, &swept), STORE_OK);
+    struct got got;
+    assert_int_equal(get_call(f, f->store, &made.id, &got), STORE_OK);
+    assert_int_equal(got.state, TASK_READY);
+    assert_int_equal(got.due_ms, 0);
+    got_free(&got);
+    enum store_deleted deleted = STORE_DELETE_NOT_FOUND;
+    assert_int_equal(
+        store_delete(f->store, &f->queue, &made.id, 1, false, on_one_deleted, &deleted), 0);
+    assert_int_equal(store_wait(f->store, INT64_MAX), 0);
+    assert_int_equal(deleted, STORE_DELETED);
+    assert_int_equal(stats_now(f).ready, 0);
+    assert_accounts(f);
+}
+
 struct claim_end {
     int64_t until_ms;
     size_t count;
@@ -1230,7 +1262,7 @@ static void another_format_is_refused_by_its_name(void **state)
     struct err err;
     assert_null(store_open(&f->options, &err));
     assert_non_null(strstr(err.text, "99x"));
-    assert_int_equal(redis_number(f, "HSET {codeq}:meta format 1"), 0);
+    assert_int_equal(redis_number(f, "HSET {codeq}:meta format " KEYS_FORMAT), 0);
     struct store *store = fixture_open(f, 3);
     store_close(store);
 }
@@ -1299,6 +1331,7 @@ int main(void)
         REAL(an_outbox_entry_is_made_in_the_script_that_ends_the_task_and_only_when_wanted),
         STILL(stats_tell_how_long_the_oldest_ready_task_waits),
         REAL(another_format_is_refused_by_its_name),
+        STILL(a_promoted_task_is_ready_for_whoever_asks_and_whoever_deletes_it),
         STILL(a_claim_tells_that_tasks_have_died_in_it),
         STILL(whatever_makes_a_task_ready_tells_those_who_wait_elsewhere),
         REAL(a_tag_is_read_back_and_nothing_else_is_taken_for_one),

@@ -20,7 +20,9 @@ for i = 1, #ids do
     letters = letters .. 'L'
   elseif is then
     seen[id] = true
-    call('ZREM', K .. ':' .. letter, id .. sub(is, 2, 18))
+    if call('ZREM', K .. ':' .. letter, id .. sub(is, 2, 18)) == 0 then
+      call('ZREM', K .. ':r', id .. sub(is, 2, 18)) -- 'd' in current, and promoted since
+    end
     call('HDEL', K .. ':b', id)
     call('HDEL', K .. ':c', id)
     call('HINCRBY', K .. ':n', letter == 'x' and 'dead_purged' or 'purged', 1)

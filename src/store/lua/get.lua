@@ -19,7 +19,9 @@ for i = 1, #ids do
     before = before or call('HMGET', K .. ':f:' .. bucket - 1, unpack(ids))
     is = ended[i] or before[i]
   elseif byte(is) == 100 then
-    due = tonumber(call('ZSCORE', K .. ':d', ids[i] .. sub(is, 2, 18)) or 0)
+    due = call('ZSCORE', K .. ':d', ids[i] .. sub(is, 2, 18))
+    if not due then is = 'r' .. sub(is, 2) end -- promoted
+    due = tonumber(due or 0)
   elseif byte(is) == 108 then
     due = tonumber(call('ZSCORE', K .. ':l', ids[i] .. sub(is, 2, 18)) or 0)
   end
