@@ -74,7 +74,7 @@ static void print_sites(struct buf *out, const struct profile_table *table,
         html_raw(out, "<td>%s</td>", figure_text((double)row->value[HEAP_BLOCKS] / ops, text));
         html_raw(out, "<td>%s</td>", figure_text((double)row->value[HEAP_LIVE_BYTES] / ops, text));
         if (before != NULL) {
-            const char *const key[] = {row->text[0]};
+            const char *const key[PROFILE_TABLE_TEXTS] = {row->text[0], row->text[1], row->text[2]};
             const struct profile_row *old = profile_table_find(before, key);
             double was = old != NULL && before->ops > 0
                              ? (double)old->value[HEAP_BYTES] / (double)before->ops
