@@ -92,6 +92,76 @@ static void task_claimed(struct service *service, const struct queue *queue,
     }
 }
 
+/* ---- reads that wait for a result ---- */
+
+/* What ends through this thread wakes them; what ends elsewhere is found by a look each
+ * RESULT_POLL_NS. */
+struct result_wait {
+    struct request *request;
+    struct task_id id;
+    int64_t until_ns; /* 0: does not wait */
+    uint64_t ended_before; /* results_ended of its slot when it looked */
+    bool timer_on; /* and in the list of its slot */
+    struct result_wait *prev;
+    struct result_wait *next;
+    ev_timer timer;
+};
+
+static void result_look(struct result_wait *wait);
+
+static size_t result_slot(const struct task_id *id)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < TASK_ID_BYTES; i++) {
+        h = (h ^ id->bytes[i]) * UINT64_C(0x100000001b3);
+    }
+    return (size_t)(h ^ (h >> 32)) % RESULT_SLOTS;
+}
+
+static void result_park(struct result_wait *wait, int64_t after_ns)
+{
+    struct service *service = wait->request->service;
+    struct result_wait **slot = &service->result_waits[result_slot(&wait->id)];
+    wait->prev = NULL;
+    wait->next = *slot;
+    if (*slot != NULL) {
+        (*slot)->prev = wait;
+    }
+    *slot = wait;
+    ev_timer_set(&wait->timer, (double)after_ns / 1e9, 0.);
+    ev_timer_start(service->loop, &wait->timer);
+    wait->timer_on = true;
+}
+
+static void result_unpark(struct result_wait *wait)
+{
+    struct service *service = wait->request->service;
+    if (wait->prev != NULL) {
+        wait->prev->next = wait->next;
+    } else {
+        service->result_waits[result_slot(&wait->id)] = wait->next;
+    }
+    if (wait->next != NULL) {
+        wait->next->prev = wait->prev;
+    }
+    ev_timer_stop(service->loop, &wait->timer);
+    wait->timer_on = false;
+}
+
+/* This task has a result now. */
+static void result_ended(struct service *service, const struct task_id *id)
+{
+    size_t slot = result_slot(id);
+    service->results_ended[slot]++;
+    for (struct result_wait *next, *wait = service->result_waits[slot]; wait != NULL; wait = next) {
+        next = wait->next;
+        if (task_id_equal(&wait->id, id)) {
+            result_unpark(wait);
+            result_look(wait);
+        }
+    }
+}
+
 /* ---- one item, alone or in a batch ---- */
 
 struct batch {
@@ -1494,6 +1564,7 @@ static void on_completed(void *arg, size_t index, const struct gather_result *re
     struct service *service = item->request->service;
     const char *tenant = item->request->who.tenant;
     task_ended(service, tenant, &item->id, item->failed, returned->ended_ms);
+    result_ended(service, &item->id);
     if (returned->outbox) {
         webhook_poke(service->webhook, tenant, task_id_queue(&item->id), task_id_shard(&item->id));
     }
@@ -1634,22 +1705,12 @@ static void get_task(struct service *service, struct request *request)
     }
 }
 
-struct result_wait {
-    struct request *request;
-    struct task_id id;
-    int64_t until_ns; /* 0: does not wait */
-    bool timer_on;
-    ev_timer timer;
-};
-
-static void result_look(struct result_wait *wait);
-
 static void result_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
     (void)events;
     struct result_wait *wait = timer->data;
-    wait->timer_on = false;
+    result_unpark(wait);
     result_look(wait);
 }
 
@@ -1658,8 +1719,7 @@ static void result_on_gone(struct request *request)
     struct result_wait *wait = request->state;
     wait->until_ns = 0;
     if (wait->timer_on) {
-        ev_timer_stop(request->service->loop, &wait->timer);
-        wait->timer_on = false;
+        result_unpark(wait);
         request->on_gone = NULL;
         request_answer_error(request, 404, "result not found");
     }
@@ -1701,17 +1761,22 @@ static void on_result_got(void *arg, size_t index, const struct gather_result *r
         return;
     }
     int64_t after = left < RESULT_POLL_NS ? left : RESULT_POLL_NS;
-    ev_timer_init(&wait->timer, result_on_timer, (double)after / 1e9, 0.);
-    wait->timer.data = wait;
-    ev_timer_start(service->loop, &wait->timer);
-    wait->timer_on = true;
     request->waited = true;
+    if (wait->ended_before != service->results_ended[result_slot(&wait->id)]) {
+        result_look(wait); /* it may have ended behind the look */
+        return;
+    }
+    ev_init(&wait->timer, result_on_timer);
+    wait->timer.data = wait;
+    result_park(wait, after);
 }
 
 static void result_look(struct result_wait *wait)
 {
+    struct service *service = wait->request->service;
     struct store_queue queue = queue_of(wait->request, &wait->id);
-    gather_get(wait->request->service->gather, &queue, &wait->id, on_result_got, wait, 0);
+    wait->ended_before = service->results_ended[result_slot(&wait->id)];
+    gather_get(service->gather, &queue, &wait->id, on_result_got, wait, 0);
 }
 
 static void get_result(struct service *service, struct request *request)

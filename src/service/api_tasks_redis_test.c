@@ -570,6 +570,36 @@ static void waiting_claim_is_woken_by_a_delayed_task_that_becomes_due(void **sta
     assert_true(took > 500 * NS_PER_MS && took < 5 * NS_PER_SEC);
 }
 
+/* Looks each 100 ms would find them 50 ms late in the mean. */
+static void waiting_results_come_when_the_task_ends_and_not_at_the_next_look(void **state)
+{
+    (void)state;
+    int64_t sum_ns = 0;
+    for (int i = 0; i < 16; i++) {
+        char id[40];
+        char path[128];
+        create(&f, "RESULTS", "\"payload\":1", id);
+        claim(&f, "RESULTS", 600, 0);
+        snprintf(path, sizeof path, "/v1/codeq/tasks/%s/result?waitSeconds=20", id);
+        int fd = http_begin(&f, "GET", path, NULL, NULL);
+        struct pollfd readable = {.fd = fd, .events = POLLIN};
+        assert_int_equal(poll(&readable, 1, 5 + 13 * i % 100), 0); /* it waits */
+        *strchr(path, '?') = '\0';
+        int64_t from_ns = clock_monotonic_ns(clock_system());
+        struct answer a = http_post(&f, path, "{\"status\":\"COMPLETED\",\"result\":{\"n\":1}}");
+        expect(&a, 200, NULL);
+        answer_free(&a);
+        a = http_read(fd, false);
+        sum_ns += clock_monotonic_ns(clock_system()) - from_ns;
+        expect(&a, 200, NULL);
+        assert_non_null(strstr(a.body, "\"result\":{\"n\":1}"));
+        answer_free(&a);
+        close(fd);
+    }
+    print_message("  mean %.2f ms\n", (double)sum_ns / 16e6);
+    assert_true(sum_ns / 16 < 25 * NS_PER_MS);
+}
+
 static void waiting_claim_without_work_ends_at_its_time(void **state)
 {
     (void)state;
@@ -727,6 +757,7 @@ int main(void)
         cmocka_unit_test(expired_lease_is_swept_without_a_claim_and_its_token_is_lost),
         cmocka_unit_test(waiting_claim_is_woken_by_a_create),
         cmocka_unit_test(waiting_claim_is_woken_by_a_delayed_task_that_becomes_due),
+        cmocka_unit_test(waiting_results_come_when_the_task_ends_and_not_at_the_next_look),
         cmocka_unit_test(waiting_claim_without_work_ends_at_its_time),
         cmocka_unit_test(each_of_many_waiting_claims_gets_one_task),
         cmocka_unit_test(work_made_through_another_codeqd_is_found),

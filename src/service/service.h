@@ -30,9 +30,12 @@ struct metrics;
 struct queues;
 struct reaper;
 struct request;
+struct result_wait;
 struct waiters;
 struct webhook;
 struct ratelimit;
+
+#define RESULT_SLOTS 256
 
 /* One for the process. */
 struct service_shared;
@@ -57,6 +60,8 @@ struct service {
     struct metrics *metrics;
     struct ratelimit *ratelimit; /* NULL: off */
     struct webhook *webhook; /* the first thread's; others use only its any-thread functions */
+    struct result_wait *result_waits[RESULT_SLOTS]; /* reads that wait for a result, by task */
+    uint64_t results_ended[RESULT_SLOTS]; /* tasks of that slot that ended through this thread */
     size_t every_from; /* where the next claim of all queues begins, of too many for one */
     unsigned thread; /* 0.. */
     bool draining;
