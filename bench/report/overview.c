@@ -137,7 +137,8 @@ static void print_matrix(struct buf *out, const struct overview *o)
     };
     html_raw(out,
              "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"scenarios\">"
-             "<table class=\"metrics\"><caption>Each scenario, per operation; &ldquo;-&rdquo;: "
+             "<table class=\"metrics\"><caption>Each scenario, per operation, with its repeats or "
+             "runs in brackets; &ldquo;-&rdquo;: "
              "not measured</caption><thead><tr><th scope=\"col\" class=\"text\">scenario</th>");
     for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
         html_raw(out, "<th scope=\"col\">%s</th>", columns[c].title);
@@ -154,8 +155,15 @@ static void print_matrix(struct buf *out, const struct overview *o)
             snprintf(id, sizeof id, "%.60s.%s",
                      json_string(json_get(summary, "operation"), "cycle"), columns[c].suffix);
             const struct json *m = figure_metric(summary, id);
-            html_raw(out, "<td>%s</td>",
-                     figure_with_unit(figure_value(m), json_string(json_get(m, "unit"), ""), text));
+            size_t n = json_count(json_get(m, "values"));
+            bool counted = strcmp(json_string(json_get(m, "class"), ""), "counted") == 0;
+            figure_with_unit(figure_value(m), json_string(json_get(m, "unit"), ""), text);
+            if (n == 0) {
+                html_raw(out, "<td>%s</td>", text);
+            } else {
+                html_raw(out, "<td title=\"%zu %s\">%s <span class=\"dim\">(%zu)</span></td>", n,
+                         counted ? "repeats" : "runs", text, n);
+            }
         }
         html_raw(out, "</tr>\n");
     }
@@ -234,7 +242,7 @@ static void print_disturbance(struct buf *out, const struct overview *o)
         html_raw(out, "all %zu timed runs quiet", runs);
     } else {
         html_raw(out, "%zu of %zu timed runs disturbed: ", disturbed, runs);
-        html_text(out, first);
+        html_text(out, strncmp(first, "disturbed: ", 11) == 0 ? first + 11 : first);
     }
 }
 

@@ -69,6 +69,14 @@ test("what was compared, where, and each metric's effect with its interval lead"
   assert.ok((await (await page.$("main > .scroll tbody tr")).boundingBox()).y < 500);
 });
 
+test("one set of many scenarios leads with a line for each, with sample sizes", async ({ browser, site }) => {
+  const page = await open(browser, path.join(site, "set-a44d12465b4d-6f5739c7.html"));
+  const rows = await page.$$eval("main > .scroll tbody tr", (all) => all.map((r) => r.innerText));
+  assert.strictEqual(rows.length, 7);
+  const row = rows.find((r) => r.startsWith("scheduler-create-claim-complete"));
+  assert.match(row, /10.889\.8 \(3\)\s+3 \(3\)\s+24 \(3\)\s+0 \(3\).*81\.7 µs \(5\)/);
+});
+
 test("a chart tells the values under the pointer, and zooms", async ({ browser, pair }) => {
   const page = await open(browser, pair);
   await openPart(page, "Latency");
@@ -379,7 +387,7 @@ test("seconds of a run are drawn with the objective as a line, and a disturbed r
   const file = path.join(folder, "seconds.html");
   run([bench, "report", setWithSeconds(), "-o", file], { cwd: sourceRoot });
   const page = await open(browser, file);
-  assert.match(await page.innerText("header"), /1 of 5 timed runs disturbed: disturbed: other processes used 84 %/);
+  assert.match(await page.innerText("header"), /1 of 5 timed runs disturbed: other processes used 84 %/);
   await openPart(page, "Latency");
   const which = await page.$$eval("figure", (all) => all.findIndex((f) => /^p50 and p99 of each second/.test(f.innerText)));
   const figure = (await page.$$("figure"))[which];
