@@ -25,6 +25,7 @@ enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_UP };
 
 struct conn {
     struct url url;
+    unsigned place; /* of url.places: the one in use */
     struct clock *clock;
     int64_t connect_timeout_ns;
     int64_t command_timeout_ns;
@@ -484,6 +485,10 @@ static void login_prepare(struct conn *conn)
         login_arg(conn, "SELECT");
         login_arg(conn, db);
     }
+    if (conn->url.place_count > 1) { /* only one of them takes writes */
+        login_begin(conn, 1);
+        login_arg(conn, "ROLE");
+    }
     char channels[sizeof conn->channel];
     strcpy(channels, conn->channel);
     char *rest = NULL;
@@ -515,6 +520,11 @@ static void lost(struct conn *conn, bool again)
     if (conn->context != NULL) {
         redisFree(conn->context);
         conn->context = NULL;
+    }
+    if (conn->url.place_count > 1) {
+        conn->place = (conn->place + 1) % conn->url.place_count;
+        memcpy(conn->url.place, conn->url.places[conn->place].host, sizeof conn->url.place);
+        conn->url.port = conn->url.places[conn->place].port;
     }
     bool was_up = conn->state == CONN_UP;
     conn->state = CONN_DOWN;
@@ -709,6 +719,16 @@ static bool take_message(struct conn *conn)
     return true;
 }
 
+/* Whether this is what a replica or a sentinel says to ROLE. */
+static bool is_other_role(const struct conn *conn)
+{
+    const struct conn_node *nodes = conn->nodes;
+    return conn->url.place_count > 1 && conn->node_count > 1 && nodes[0].type == CONN_ARRAY &&
+           nodes[1].type == CONN_STRING &&
+           ((nodes[1].bytes == 5 && memcmp(nodes[1].data, "slave", 5) == 0) ||
+            (nodes[1].bytes == 8 && memcmp(nodes[1].data, "sentinel", 8) == 0));
+}
+
 static void on_reply(struct conn *conn)
 {
     for (size_t i = 0; i < conn->node_count; i++) {
@@ -733,6 +753,9 @@ static void on_reply(struct conn *conn)
             conn->login_replies++;
             conn->down_reason = err;
             lost(conn, true);
+        } else if (is_other_role(conn)) {
+            conn->login_replies++;
+            down(conn, "is not a master", "");
         }
         return;
     }
@@ -753,8 +776,12 @@ static void on_reply(struct conn *conn)
     }
     ring_pop(conn);
     if (top->type == CONN_FAILURE) {
+        bool demoted = conn->url.place_count > 1 && starts_with(top->data, top->bytes, "READONLY ");
         dispatch(conn, &call, is_refusal(top->data, top->bytes) ? CONN_UNAVAILABLE : CONN_ERROR,
                  NULL, &err);
+        if (demoted) {
+            down(conn, "became a replica", "");
+        }
         return;
     }
     struct conn_reply reply = {conn->nodes, conn->node_count};

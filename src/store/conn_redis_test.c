@@ -2,7 +2,9 @@
  * silence, logins, and servers that are none. */
 #include "base/test.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -370,6 +372,102 @@ static void a_read_only_replica_refuses_without_a_trace(void **state)
     assert_accounts(f);
 }
 
+/* A TCP port of loopback that is free now, as text. */
+static void free_port(char out[8])
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof at;
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &bytes), 0);
+    snprintf(out, 8, "%u", ntohs(at.sin_port));
+    close(fd);
+}
+
+/* Until INFO replication of the server says what, at most 15 s. */
+static void wait_for_replication(const struct redis_server *server, const char *what)
+{
+    int64_t until_ns = clock_monotonic_ns(clock_system()) + 15 * NS_PER_SEC;
+    for (bool said = false; !said;) {
+        char *text = NULL;
+        struct err err = {""};
+        if (redis_server_info(server->socket_path, "replication", &text, &err) == 0) {
+            said = strstr(text, what) != NULL;
+        }
+        free(text);
+        if (!said && clock_monotonic_ns(clock_system()) > until_ns) {
+            fail_msg("never said %s: %s", what, err.text);
+        }
+        poll(NULL, 0, said ? 0 : 5);
+    }
+}
+
+static void of_several_addresses_the_master_is_used_and_its_successor_after_it_is_killed(
+    void **state)
+{
+    struct fixture *f = *state;
+    char first[8];
+    char second[8];
+    free_port(first);
+    free_port(second);
+    const char *const of_master[] = {"--port", first, "--repl-diskless-sync-delay", "0", NULL};
+    const char *const of_replica[] = {"--port", second, "--replicaof", "127.0.0.1", first, NULL};
+    struct redis_server_options as_master = {.config = of_master, .cpu = -1};
+    struct redis_server_options as_replica = {.config = of_replica, .cpu = -1};
+    struct redis_server master = {0};
+    struct redis_server replica = {0};
+    if (redis_server_start(&master, &as_master, &f->err) != 0 ||
+        redis_server_start(&replica, &as_replica, &f->err) != 0) {
+        fail_msg("%s", f->err.text);
+    }
+    wait_for_replication(&replica, "master_link_status:up");
+
+    char url[160];
+    snprintf(url, sizeof url, "redis://127.0.0.1:%s,127.0.0.1:%s", second, first);
+    struct fixture g = {.options = f->options};
+    g.options.url = url;
+    g.options.command_timeout_ns = 10 * NS_PER_SEC;
+    g.store = store_open(&g.options, &g.err);
+    if (g.store == NULL) {
+        fail_msg("%s", g.err.text);
+    }
+    fixture_new_queue(&g);
+    struct store_create_item item = {.max_attempts = 3, .body = bytes_of("x")};
+    struct store_create_verdict made;
+    assert_int_equal(create_call(&g, g.store, &item, 1, &made), STORE_OK);
+    char *text = NULL;
+    assert_int_equal(redis_server_info(master.socket_path, "replication", &text, &g.err), 0);
+    char offset[64];
+    snprintf(offset, sizeof offset, "slave_repl_offset:%.0f",
+             redis_info_number(text, "master_repl_offset"));
+    free(text);
+    wait_for_replication(&replica, offset);
+
+    redis_server_kill(&master);
+    assert_int_equal(redis_server_tell(replica.socket_path, "REPLICAOF NO ONE"), 0);
+    item.key = bytes_of("once"); /* makes it repeatable: it was sent to the dead one first */
+    int64_t before_ns = clock_monotonic_ns(clock_system());
+    assert_int_equal(create_call(&g, g.store, &item, 1, &made), STORE_OK);
+    assert_in_range(clock_monotonic_ns(clock_system()) - before_ns, 0, 5 * NS_PER_SEC);
+    assert_int_equal(stats_now(&g).created, 2);
+
+    item.key = bytes_of("");
+    /* The old one comes back, and the master steps down in its favour: refused once, then found. */
+    if (redis_server_restart(&master, &as_master, &f->err) != 0) {
+        fail_msg("%s", f->err.text);
+    }
+    char demote[64];
+    snprintf(demote, sizeof demote, "REPLICAOF 127.0.0.1 %s", first);
+    assert_int_equal(redis_server_tell(replica.socket_path, demote), 0);
+    wait_for_replication(&replica, "master_link_status:up");
+    assert_int_equal(create_call(&g, g.store, &item, 1, &made), STORE_UNAVAILABLE);
+    assert_non_null(strstr(g.err.text, "READONLY"));
+    assert_int_equal(create_call(&g, g.store, &item, 1, &made), STORE_OK);
+    store_close(g.store);
+    redis_server_stop(&replica);
+    redis_server_stop(&master);
+}
+
 static void a_login_and_a_database_are_used_also_after_a_reconnect(void **state)
 {
     struct fixture *f = *state;
@@ -533,6 +631,8 @@ int main(void)
         cmocka_unit_test(while_redis_is_away_an_operation_waits_its_time_and_is_unavailable),
         cmocka_unit_test(a_full_redis_refuses_creates_whole_and_lets_work_end),
         cmocka_unit_test(a_read_only_replica_refuses_without_a_trace),
+        cmocka_unit_test(
+            of_several_addresses_the_master_is_used_and_its_successor_after_it_is_killed),
         cmocka_unit_test(a_login_and_a_database_are_used_also_after_a_reconnect),
         cmocka_unit_test(closing_ends_what_is_in_flight_once_each),
         cmocka_unit_test(an_operation_in_lock_step_is_one_round_trip),

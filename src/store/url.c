@@ -95,23 +95,9 @@ static int parse_unix(const char *text, struct url *url, struct err *err)
     return 0;
 }
 
-static int parse_tcp(const char *text, struct url *url, struct err *err)
+/* One host[:port]. */
+static int parse_place(const char *text, size_t authority, struct url_place *out, struct err *err)
 {
-    size_t bytes = strlen(text);
-    const char *slash = memchr(text, '/', bytes);
-    size_t authority = slash != NULL ? (size_t)(slash - text) : bytes;
-    const char *at = memrchr(text, '@', authority);
-    if (at != NULL) {
-        const char *colon = memchr(text, ':', (size_t)(at - text));
-        if (colon == NULL || !decode(text, (size_t)(colon - text), url->user) ||
-            !decode(colon + 1, (size_t)(at - colon - 1), url->password)) {
-            return err_set(err, -EINVAL,
-                           "redis url: before '@' give user:password, or :password, with %%XX for "
-                           "signs such as '@'");
-        }
-        authority -= (size_t)(at + 1 - text);
-        text = at + 1;
-    }
     const char *host = text;
     size_t host_bytes = authority;
     const char *port = NULL;
@@ -135,7 +121,7 @@ static int parse_tcp(const char *text, struct url *url, struct err *err)
             port = colon + 1;
         }
     }
-    if (host_bytes == 0 || !decode(host, host_bytes, url->place)) {
+    if (host_bytes == 0 || !decode(host, host_bytes, out->host)) {
         return err_set(err, -EINVAL, "redis url: the host is missing");
     }
     if (port != NULL) {
@@ -144,8 +130,48 @@ static int parse_tcp(const char *text, struct url *url, struct err *err)
         if (rc != 0) {
             return rc;
         }
-        url->port = (uint16_t)value;
+        out->port = (uint16_t)value;
     }
+    return 0;
+}
+
+static int parse_tcp(const char *text, struct url *url, struct err *err)
+{
+    size_t bytes = strlen(text);
+    const char *slash = memchr(text, '/', bytes);
+    size_t authority = slash != NULL ? (size_t)(slash - text) : bytes;
+    const char *at = memrchr(text, '@', authority);
+    if (at != NULL) {
+        const char *colon = memchr(text, ':', (size_t)(at - text));
+        if (colon == NULL || !decode(text, (size_t)(colon - text), url->user) ||
+            !decode(colon + 1, (size_t)(at - colon - 1), url->password)) {
+            return err_set(err, -EINVAL,
+                           "redis url: before '@' give user:password, or :password, with %%XX for "
+                           "signs such as '@'");
+        }
+        authority -= (size_t)(at + 1 - text);
+        text = at + 1;
+    }
+    for (;;) {
+        const char *comma = memchr(text, ',', authority);
+        size_t n = comma != NULL ? (size_t)(comma - text) : authority;
+        if (url->place_count == URL_PLACES_MAX) {
+            return err_set(err, -EINVAL, "redis url: more than %d addresses", URL_PLACES_MAX);
+        }
+        struct url_place *place = &url->places[url->place_count++];
+        place->port = PORT_DEFAULT;
+        int rc = parse_place(text, n, place, err);
+        if (rc != 0) {
+            return rc;
+        }
+        if (comma == NULL) {
+            break;
+        }
+        text += n + 1;
+        authority -= n + 1;
+    }
+    memcpy(url->place, url->places[0].host, sizeof url->place);
+    url->port = url->places[0].port;
     if (slash != NULL && slash[1] != '\0') {
         int64_t db = 0;
         int rc = number("database", slash + 1, strlen(slash + 1), 65535, &db, err);

@@ -36,6 +36,27 @@ static void each_part_of_an_address_is_found(void **state)
     assert_string_equal(u.user, "y");
 }
 
+static void several_addresses_share_login_and_database(void **state)
+{
+    (void)state;
+    struct url u;
+    assert_int_equal(url_parse("redis://:a%2Cb@h:1,[::1]:2,j/3", &u, NULL), 0);
+    assert_int_equal(u.place_count, 3);
+    assert_string_equal(u.place, "h");
+    assert_int_equal(u.port, 1);
+    assert_string_equal(u.places[1].host, "::1");
+    assert_int_equal(u.places[1].port, 2);
+    assert_string_equal(u.places[2].host, "j");
+    assert_int_equal(u.places[2].port, 6379);
+    assert_string_equal(u.password, "a,b");
+    assert_int_equal(u.db, 3);
+    struct err err;
+    assert_int_equal(url_parse("redis://:secret@a,b,c,d,e,f,g,h,i", &u, &err), -EINVAL);
+    assert_null(strstr(err.text, "secret"));
+    assert_int_equal(url_parse("redis://:secret@a,,b", &u, &err), -EINVAL);
+    assert_null(strstr(err.text, "secret"));
+}
+
 static void an_address_that_is_none_is_refused_without_its_password(void **state)
 {
     (void)state;
@@ -101,6 +122,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_part_of_an_address_is_found),
+        cmocka_unit_test(several_addresses_share_login_and_database),
         cmocka_unit_test(an_address_that_is_none_is_refused_without_its_password),
         cmocka_unit_test(tags_hold_one_cluster_slot_and_the_largest_fits),
     };
