@@ -86,7 +86,7 @@ in
         type = types.nullOr (types.strMatching "(unix:/.+|redis://.+)");
         default = null;
         example = "redis://10.0.0.5:6379/0";
-        description = "An existing Redis, or a node of a Redis Cluster: unix:/path or redis://[user@]host[:port][/db]. The password belongs into secretFiles.redis_password.";
+        description = "An existing Redis: unix:/path or redis://[user@]host[:port][,host[:port]...][/db][?cluster=yes|sentinel=NAME]. Several hosts are a Redis Cluster, or a master and its replicas. The password belongs into secretFiles.redis_password.";
       };
       group = mkOption {
         type = types.nullOr types.str;

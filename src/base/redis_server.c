@@ -108,30 +108,43 @@ static bool bulk_done(const struct buf *reply)
     return (long long)(reply->data + reply->bytes - (line_end + 2)) >= bytes + 2;
 }
 
+int redis_server_ask(const char *socket_path, const char *command, char **out_text, struct err *err)
+{
+    char *line = NULL;
+    if (asprintf(&line, "%s\r\n", command) < 0) {
+        abort();
+    }
+    struct buf reply = BUF_INIT;
+    int code = ask(socket_path, line, bulk_done, &reply);
+    free(line);
+    int shown = (int)strcspn(command, " ");
+    if (code != 0) {
+        buf_fini(&reply);
+        return err_set(err, code, "%.*s: redis at %s: %s", shown, command, socket_path,
+                       strerror(-code));
+    }
+    struct buf text = BUF_INIT;
+    if (reply.data[0] == '$' && reply.data[1] != '-') {
+        buf_append(&text, strstr(reply.data, "\r\n") + 2, (size_t)atoll(reply.data + 1));
+    } else {
+        buf_append(&text, reply.data + 1, strcspn(reply.data, "\r\n") - 1);
+    }
+    if (reply.data[0] == '-') {
+        code = err_set(err, -EIO, "%.*s: redis at %s: %s", shown, command, socket_path, text.data);
+        buf_fini(&text);
+    } else {
+        *out_text = buf_take(&text);
+    }
+    buf_fini(&reply);
+    return code;
+}
+
 int redis_server_info(const char *socket_path, const char *section, char **out_text,
                       struct err *err)
 {
     char command[64];
-    snprintf(command, sizeof command, "INFO %s\r\n", section);
-    struct buf reply = BUF_INIT;
-    int code = ask(socket_path, command, bulk_done, &reply);
-    if (code != 0) {
-        buf_fini(&reply);
-        return err_set(err, code, "INFO: redis at %s: %s", socket_path, strerror(-code));
-    }
-    if (reply.data[0] != '$') {
-        reply.data[strcspn(reply.data, "\r\n")] = '\0';
-        code = err_set(err, -EIO, "INFO: redis at %s: %s", socket_path, reply.data);
-        buf_fini(&reply);
-        return code;
-    }
-    char *body = strstr(reply.data, "\r\n") + 2;
-    long long bytes = atoll(reply.data + 1);
-    struct buf text = BUF_INIT;
-    buf_append(&text, body, (size_t)bytes);
-    buf_fini(&reply);
-    *out_text = buf_take(&text);
-    return 0;
+    snprintf(command, sizeof command, "INFO %s", section);
+    return redis_server_ask(socket_path, command, out_text, err);
 }
 
 double redis_info_number(const char *info, const char *field)

@@ -49,6 +49,12 @@ int redis_server_relaunch(struct redis_server *server, const struct redis_server
  * errno. */
 int redis_server_tell(const char *socket_path, const char *command);
 
+/* Send one inline command and read its reply: an integer's or status's text, or a string. The
+ * caller frees it. -EIO with Redis's words when it refuses; -ETIMEDOUT, -ECONNREFUSED and the like.
+ */
+int redis_server_ask(const char *socket_path, const char *command, char **out_text,
+                     struct err *err);
+
 /* The text of INFO SECTION ("everything" for all) of the server at a unix socket. The caller frees
  * it. 0 or negative errno with text. */
 int redis_server_info(const char *socket_path, const char *section, char **out_text,

@@ -66,8 +66,9 @@ static const struct setting SETTINGS[] = {
      "longest request target; above: 414"},
 
     {"redis", TEXT, AT(redis_url), 0, 0, NULL, {"REDIS_ADDR"}, NULL, false,
-     "redis://[user:password@]host[:port][,host[:port]...][/db], where of several the one that is "
-     "master is used, or unix:/path; without one a private redis-server"},
+     "redis://[user:password@]host[:port][,host[:port]...][/db] or unix:/path; several hosts are a "
+     "Redis Cluster's, or a master and its replicas; ?cluster=yes and ?sentinel=NAME after a host "
+     "say what it is; without one a private redis-server"},
     {"redis_password", TEXT, AT(redis_password), 0, 0, NULL, {"REDIS_PASSWORD", "KVROCKS_PASSWORD"},
      NULL, true, "password for an address that carries none"},
     {"data", TEXT, AT(data_dir), 0, 0, NULL, {0}, NULL, false,

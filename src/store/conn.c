@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <hiredis/hiredis.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -11,68 +10,16 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/args.h"
 #include "base/probe.h"
-#include "store/url.h"
+#include "store/cluster.h"
+#include "store/conn_internal.h"
 
 #define OUTPUT_BYTES_START (256 * 1024)
 #define ARENA_BYTES_START (64 * 1024)
 #define RING_START 256 /* a power of 2 */
-#define RECV_BYTES (64 * 1024)
 #define LOADS_MAX 3 /* of a script for one request: past it something keeps flushing them */
 #define NUMBER_BYTES_MAX 21
-
-enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_UP };
-
-struct conn {
-    struct url url;
-    unsigned place; /* of url.places: the one in use */
-    struct clock *clock;
-    int64_t connect_timeout_ns;
-    int64_t command_timeout_ns;
-    char channel[CONN_CHANNEL_BYTES_MAX + 1]; /* parted by spaces; "": none */
-    void (*on_message)(void *arg, const char *text, size_t bytes);
-    void *message_arg;
-
-    enum conn_state state;
-    redisContext *context;
-    redisReader *reader;
-    int64_t retry_at_ns; /* CONN_DOWN: the next attempt */
-    int64_t retry_pause_ns; /* before the one after */
-    int64_t connect_by_ns; /* CONN_CONNECTING, and until the login is answered */
-    unsigned login_replies; /* still to come before the replies of requests */
-    struct err down_reason;
-    bool dispatching;
-    bool closing;
-
-    /* Requests: out[0] is stream position out_base; answered < sent <= end. */
-    char *out;
-    size_t out_capacity;
-    uint64_t out_base;
-    uint64_t out_sent; /* position */
-    uint64_t out_end; /* position behind the last whole request */
-    size_t build; /* length of the request being written, behind out_end */
-    bool build_failed;
-    char login[2 * URL_TEXT_BYTES_MAX + 256]; /* AUTH, SELECT, SUBSCRIBE of this connection */
-    size_t login_bytes;
-    size_t login_sent;
-
-    struct conn_call *ring;
-    size_t ring_capacity; /* a power of 2 */
-    size_t ring_head;
-    size_t ring_count;
-
-    /* The reply being read. */
-    struct conn_node nodes[CONN_NODES_MAX];
-    size_t node_count;
-    char *arena; /* bytes of its strings; nodes hold offsets until the reply is whole */
-    size_t arena_bytes;
-    size_t arena_capacity;
-
-    uint64_t writes;
-    uint64_t writes_answered;
-    struct conn_counters counters;
-    char input[RECV_BYTES];
-};
 
 /* ---- what hiredis builds a reply of: our nodes ---- */
 
@@ -375,12 +322,18 @@ int conn_end(struct conn *conn, const struct conn_call *template)
         return -EAGAIN;
     }
     struct conn_call call = *template;
+    call.conn = conn;
     call.at = conn->out_end;
     call.bytes = conn->build;
     call.sent_before = false;
     call.loads = 0;
+    call.hops = 0;
     call.write = 0;
     call.deadline_ns = clock_monotonic_ns(conn->clock) + conn->command_timeout_ns;
+    if (conn->cluster != NULL) {
+        conn->build = 0;
+        return cluster_send(conn->cluster, conn->out + (conn->out_end - conn->out_base), &call);
+    }
     if (!ring_push(conn, &call)) {
         conn->build = 0;
         return -EAGAIN;
@@ -391,25 +344,35 @@ int conn_end(struct conn *conn, const struct conn_call *template)
     return 0;
 }
 
+bool conn_adopt(struct conn *conn, const char *request, size_t bytes, const struct conn_call *call)
+{
+    conn->build = 0;
+    conn->build_failed = false;
+    char *p = build_space(conn, bytes);
+    if (p == NULL || conn->closing) {
+        return false;
+    }
+    memcpy(p, request, bytes);
+    struct conn_call adopted = *call;
+    adopted.conn = conn;
+    adopted.at = conn->out_end;
+    adopted.bytes = bytes;
+    if (!ring_push(conn, &adopted)) {
+        return false;
+    }
+    conn->out_end += bytes;
+    conn->counters.commands++;
+    return true;
+}
+
 /* Put a request, which must still be first in the ring so that its bytes are kept, in line again.
  * False: no room. */
 static bool call_again(struct conn *conn, const struct conn_call *old)
 {
-    conn->build = 0;
-    conn->build_failed = false;
-    char *p = build_space(conn, old->bytes);
-    if (p == NULL) {
+    if (!out_reserve(conn, old->bytes)) { /* first, since it moves what is copied */
         return false;
     }
-    memcpy(p, conn->out + (old->at - conn->out_base), old->bytes);
-    struct conn_call call = *old;
-    call.at = conn->out_end;
-    if (!ring_push(conn, &call)) {
-        return false;
-    }
-    conn->out_end += old->bytes;
-    conn->counters.commands++;
-    return true;
+    return conn_adopt(conn, conn->out + (old->at - conn->out_base), old->bytes, old);
 }
 
 /* ---- reading a request back ---- */
@@ -424,11 +387,22 @@ static size_t read_number(const char **p)
     return value;
 }
 
-struct conn_args conn_call_args(const struct conn *conn, const struct conn_call *call)
+struct conn_args conn_request_args(const char *request)
 {
-    struct conn_args args = {conn->out + (call->at - conn->out_base)};
+    struct conn_args args = {request};
     read_number(&args.next);
     return args;
+}
+
+size_t conn_request_argc(const char *request)
+{
+    return read_number(&request);
+}
+
+struct conn_args conn_call_args(const struct conn_call *call)
+{
+    const struct conn *conn = call->conn;
+    return conn_request_args(conn->out + (call->at - conn->out_base));
 }
 
 const char *conn_args_next(struct conn_args *args, size_t *out_bytes)
@@ -469,6 +443,13 @@ static void login_prepare(struct conn *conn)
     conn->login_bytes = 0;
     conn->login_sent = 0;
     conn->login_replies = 0;
+    if (conn->resolving) {
+        login_begin(conn, 3);
+        login_arg(conn, "SENTINEL");
+        login_arg(conn, "get-master-addr-by-name");
+        login_arg(conn, conn->url.sentinel);
+        return;
+    }
     if (conn->url.password[0] != '\0') {
         bool has_user = conn->url.user[0] != '\0';
         login_begin(conn, has_user ? 3 : 2);
@@ -485,7 +466,7 @@ static void login_prepare(struct conn *conn)
         login_arg(conn, "SELECT");
         login_arg(conn, db);
     }
-    if (conn->url.place_count > 1) { /* only one of them takes writes */
+    if (conn->url.kind == URL_SEVERAL) { /* only one of them takes writes */
         login_begin(conn, 1);
         login_arg(conn, "ROLE");
     }
@@ -520,11 +501,6 @@ static void lost(struct conn *conn, bool again)
     if (conn->context != NULL) {
         redisFree(conn->context);
         conn->context = NULL;
-    }
-    if (conn->url.place_count > 1) {
-        conn->place = (conn->place + 1) % conn->url.place_count;
-        memcpy(conn->url.place, conn->url.places[conn->place].host, sizeof conn->url.place);
-        conn->url.port = conn->url.places[conn->place].port;
     }
     bool was_up = conn->state == CONN_UP;
     conn->state = CONN_DOWN;
@@ -574,15 +550,31 @@ static void expire(struct conn *conn, int64_t now_ns)
 
 static void down(struct conn *conn, const char *what, const char *why)
 {
-    err_set(&conn->down_reason, 0, "redis at %s: %s%s%s", conn->url.place, what,
-            why[0] != '\0' ? ": " : "", why);
+    err_set(&conn->down_reason, 0, "%s at %s: %s%s%s", conn->resolving ? "sentinel" : "redis",
+            conn->where, what, why[0] != '\0' ? ": " : "", why);
     lost(conn, true);
+}
+
+/* Where the next attempt goes: the master that a Sentinel named, else the url's places in turn. */
+static struct url_place next_place(struct conn *conn)
+{
+    conn->resolving = conn->url.kind == URL_SENTINEL && conn->master.port == 0;
+    if (conn->url.kind == URL_SENTINEL && !conn->resolving) {
+        struct url_place master = conn->master;
+        conn->master.port = 0; /* asked again after this one */
+        return master;
+    }
+    return conn->url.places[conn->place++ % conn->url.place_count];
 }
 
 static void connect_start(struct conn *conn)
 {
-    conn->context = conn->url.is_unix ? redisConnectUnixNonBlock(conn->url.place)
-                                      : redisConnectNonBlock(conn->url.place, conn->url.port);
+    struct url_place place = next_place(conn);
+    snprintf(conn->where, sizeof conn->where, place.port == 0 ? "%s" : "%s:%u", place.host,
+             place.port);
+    conn->connects++;
+    conn->context = place.port == 0 ? redisConnectUnixNonBlock(place.host)
+                                    : redisConnectNonBlock(place.host, place.port);
     conn->state = CONN_CONNECTING;
     conn->connect_by_ns = clock_monotonic_ns(conn->clock) + conn->connect_timeout_ns;
     if (conn->context == NULL || conn->context->err != 0 || reader_new(conn) != 0) {
@@ -594,6 +586,31 @@ static void connect_start(struct conn *conn)
         return;
     }
     login_prepare(conn);
+}
+
+/* A Sentinel's answer: the master's host and port. The connection to the Sentinel has then served.
+ */
+static void on_resolved(struct conn *conn)
+{
+    const struct conn_node *nodes = conn->nodes;
+    char port[8];
+    int64_t number = 0;
+    if (conn->node_count != 3 || nodes[0].type != CONN_ARRAY || nodes[1].type != CONN_STRING ||
+        nodes[2].type != CONN_STRING || nodes[1].bytes == 0 ||
+        nodes[1].bytes >= sizeof conn->master.host || nodes[2].bytes >= sizeof port) {
+        down(conn, "does not know a master of that name", conn->url.sentinel);
+        return;
+    }
+    snprintf(port, sizeof port, "%.*s", (int)nodes[2].bytes, nodes[2].data);
+    if (args_int(port, 1, 65535, &number, NULL) != 0) {
+        down(conn, "names a port that is none", port);
+        return;
+    }
+    struct url_place master = {.port = (uint16_t)number};
+    memcpy(master.host, nodes[1].data, nodes[1].bytes);
+    lost(conn, true);
+    conn->master = master;
+    conn->retry_at_ns = clock_monotonic_ns(conn->clock);
 }
 
 /* ---- bytes in and out ---- */
@@ -621,6 +638,10 @@ static bool send_bytes(struct conn *conn, const char *data, size_t bytes, size_t
 
 void conn_flush(struct conn *conn)
 {
+    if (conn->cluster != NULL) {
+        cluster_flush(conn->cluster);
+        return;
+    }
     if (conn->state != CONN_UP) {
         return;
     }
@@ -670,7 +691,7 @@ static bool is_refusal(const char *data, size_t bytes)
 {
     static const char *const codes[] = {
         "LOADING ", "READONLY ",   "OOM ",      "MASTERDOWN ",  "MISCONF ",
-        "BUSY ",    "NOREPLICAS ", "TRYAGAIN ", "CLUSTERDOWN ",
+        "BUSY ",    "NOREPLICAS ", "TRYAGAIN ", "CLUSTERDOWN ", "ASK ",
     };
     if (starts_with(data, bytes, "ERR Error running script")) {
         const char *dash = memmem(data, bytes, ": -", 3);
@@ -723,7 +744,7 @@ static bool take_message(struct conn *conn)
 static bool is_other_role(const struct conn *conn)
 {
     const struct conn_node *nodes = conn->nodes;
-    return conn->url.place_count > 1 && conn->node_count > 1 && nodes[0].type == CONN_ARRAY &&
+    return conn->url.kind == URL_SEVERAL && conn->node_count > 1 && nodes[0].type == CONN_ARRAY &&
            nodes[1].type == CONN_STRING &&
            ((nodes[1].bytes == 5 && memcmp(nodes[1].data, "slave", 5) == 0) ||
             (nodes[1].bytes == 8 && memcmp(nodes[1].data, "sentinel", 8) == 0));
@@ -745,7 +766,7 @@ static void on_reply(struct conn *conn)
     struct err err = {""};
     if (top->type == CONN_FAILURE) {
         int bytes = top->bytes < 300 ? (int)top->bytes : 300;
-        err_set(&err, 0, "redis at %s: %.*s", conn->url.place, bytes, top->data);
+        err_set(&err, 0, "redis at %s: %.*s", conn->where, bytes, top->data);
     }
     if (conn->login_replies != 0) {
         conn->login_replies--;
@@ -753,6 +774,8 @@ static void on_reply(struct conn *conn)
             conn->login_replies++;
             conn->down_reason = err;
             lost(conn, true);
+        } else if (conn->resolving) {
+            on_resolved(conn);
         } else if (is_other_role(conn)) {
             conn->login_replies++;
             down(conn, "is not a master", "");
@@ -774,9 +797,21 @@ static void on_reply(struct conn *conn)
         ring_pop(conn);
         return;
     }
+    if (top->type == CONN_FAILURE && conn->node_of != NULL &&
+        cluster_redirected(conn->node_of, conn, &call, conn->out + (call.at - conn->out_base),
+                           top->data, top->bytes)) {
+        ring_pop(conn);
+        return;
+    }
+    if (top->type == CONN_FAILURE && conn->url.kind == URL_ONE && conn->node_of == NULL &&
+        starts_with(top->data, top->bytes, "MOVED ")) {
+        err_set(&err, 0, "redis at %s is a node of a Redis Cluster: add ?cluster=yes to its url",
+                conn->where);
+    }
     ring_pop(conn);
     if (top->type == CONN_FAILURE) {
-        bool demoted = conn->url.place_count > 1 && starts_with(top->data, top->bytes, "READONLY ");
+        bool demoted = (conn->url.kind == URL_SEVERAL || conn->url.kind == URL_SENTINEL) &&
+                       starts_with(top->data, top->bytes, "READONLY ");
         dispatch(conn, &call, is_refusal(top->data, top->bytes) ? CONN_UNAVAILABLE : CONN_ERROR,
                  NULL, &err);
         if (demoted) {
@@ -841,11 +876,17 @@ static void receive(struct conn *conn)
 
 int conn_fd(const struct conn *conn)
 {
+    if (conn->cluster != NULL) {
+        return cluster_fd(conn->cluster);
+    }
     return conn->context != NULL ? (int)conn->context->fd : -1;
 }
 
 bool conn_wants_write(const struct conn *conn)
 {
+    if (conn->cluster != NULL) {
+        return false; /* its own epoll knows */
+    }
     return conn->state == CONN_CONNECTING ||
            (conn->state == CONN_UP &&
             (conn->login_replies != 0 ? conn->login_sent < conn->login_bytes
@@ -854,6 +895,9 @@ bool conn_wants_write(const struct conn *conn)
 
 int64_t conn_deadline_ns(const struct conn *conn)
 {
+    if (conn->cluster != NULL) {
+        return cluster_deadline_ns(conn->cluster);
+    }
     int64_t deadline_ns = INT64_MAX;
     if (conn->ring_count != 0) {
         deadline_ns = conn->ring[conn->ring_head].deadline_ns;
@@ -903,6 +947,10 @@ static void on_connected(struct conn *conn)
 void conn_on_ready(struct conn *conn, bool readable, bool writable)
 {
     assert(!conn->dispatching);
+    if (conn->cluster != NULL) {
+        cluster_on_ready(conn->cluster);
+        return;
+    }
     if (conn->state == CONN_CONNECTING && writable) {
         on_connected(conn);
     }
@@ -943,7 +991,7 @@ int conn_wait(struct conn *conn, int64_t deadline_ns)
 {
     assert(!conn->dispatching);
     conn_flush(conn);
-    while (conn->ring_count != 0) {
+    while (conn_pending(conn) != 0) {
         int64_t now_ns = clock_monotonic_ns(conn->clock);
         if (now_ns >= deadline_ns) {
             return -ETIMEDOUT;
@@ -955,23 +1003,54 @@ int conn_wait(struct conn *conn, int64_t deadline_ns)
 
 size_t conn_pending(const struct conn *conn)
 {
-    return conn->ring_count;
+    return conn->cluster != NULL ? cluster_pending(conn->cluster) : conn->ring_count;
 }
 
 void conn_counters(const struct conn *conn, struct conn_counters *out)
 {
     *out = conn->counters;
+    if (conn->cluster != NULL) {
+        cluster_add_counters(conn->cluster, out);
+    }
+}
+
+void conn_hand_over(struct conn *conn)
+{
+    if (conn->state == CONN_UP || conn->ring_count == 0 || conn->dispatching) {
+        return;
+    }
+    /* Nothing is on the wire. What stays is put in line again behind the rest: there are to be no
+     * bytes of requests that have left. */
+    size_t count = conn->ring_count;
+    conn->out_sent = conn->out_end;
+    for (size_t i = 0; i < count; i++) {
+        struct conn_call call = *ring_at(conn, 0);
+        const char *request = conn->out + (call.at - conn->out_base);
+        struct conn *to = cluster_route(conn->node_of, request);
+        bool gone = call.done == NULL; /* a script to load: of no more use */
+        if (!gone && to != NULL) {
+            gone =
+                to == conn ? call_again(conn, &call) : conn_adopt(to, request, call.bytes, &call);
+        }
+        ring_pop(conn);
+        if (!gone) {
+            dispatch(conn, &call, call.sent_before ? CONN_UNKNOWN : CONN_UNAVAILABLE, NULL,
+                     &conn->down_reason);
+        }
+    }
 }
 
 /* ---- life ---- */
 
-struct conn *conn_open(const struct conn_options *options, struct err *err)
+static struct conn *conn_new(const struct conn_options *options, const struct url *url,
+                             struct err *err)
 {
     struct conn *conn = calloc(1, sizeof *conn);
     if (conn == NULL) {
         err_set(err, -ENOMEM, "out of memory");
         return NULL;
     }
+    conn->url = *url;
     conn->clock = options->clock;
     conn->connect_timeout_ns = options->connect_timeout_ns;
     conn->command_timeout_ns = options->command_timeout_ns;
@@ -990,28 +1069,64 @@ struct conn *conn_open(const struct conn_options *options, struct err *err)
     conn->ring_capacity = RING_START;
     if (conn->out == NULL || conn->arena == NULL || conn->ring == NULL) {
         err_set(err, -ENOMEM, "out of memory");
-        goto fail;
+        conn_close(conn);
+        return NULL;
     }
-    if (url_parse(options->url, &conn->url, err) != 0) {
-        goto fail;
+    return conn;
+}
+
+struct conn *conn_start(const struct conn_options *options, const struct url *url, struct err *err)
+{
+    struct conn *conn = conn_new(options, url, err);
+    if (conn != NULL) {
+        connect_start(conn);
     }
-    int64_t now_ns = clock_monotonic_ns(conn->clock);
-    int64_t deadline_ns = now_ns + conn->connect_timeout_ns;
+    return conn;
+}
+
+struct conn *conn_open(const struct conn_options *options, struct err *err)
+{
+    struct url url;
+    if (url_parse(options->url, &url, err) != 0) {
+        return NULL;
+    }
+    int64_t deadline_ns = clock_monotonic_ns(options->clock) + options->connect_timeout_ns;
+    struct conn *conn = conn_new(options, &url, err);
+    if (conn == NULL) {
+        return NULL;
+    }
+    bool is_cluster = url.kind == URL_CLUSTER || url.kind == URL_SEVERAL;
+    if (is_cluster && options->channel == NULL) { /* any node hears what is published */
+        conn->cluster = cluster_open(options, &url, deadline_ns, &is_cluster, err);
+        if (conn->cluster != NULL) {
+            return conn;
+        }
+        if (is_cluster || url.kind == URL_CLUSTER) {
+            conn_close(conn);
+            return NULL;
+        }
+    }
     connect_start(conn);
+    if (!conn_up(conn, deadline_ns, err)) {
+        conn_close(conn);
+        return NULL;
+    }
+    return conn;
+}
+
+bool conn_up(struct conn *conn, int64_t deadline_ns, struct err *err)
+{
     while (conn->state != CONN_UP || conn->login_replies != 0) {
-        now_ns = clock_monotonic_ns(conn->clock);
+        int64_t now_ns = clock_monotonic_ns(conn->clock);
         if (now_ns >= deadline_ns) {
             err_set(err, -ETIMEDOUT, "%s: is redis-server running there, and the login right?",
                     conn->down_reason.text[0] != '\0' ? conn->down_reason.text
                                                       : "redis: no answer in time");
-            goto fail;
+            return false;
         }
         turn(conn, deadline_ns, now_ns);
     }
-    return conn;
-fail:
-    conn_close(conn);
-    return NULL;
+    return true;
 }
 
 void conn_close(struct conn *conn)
@@ -1020,6 +1135,7 @@ void conn_close(struct conn *conn)
         return;
     }
     assert(!conn->dispatching);
+    cluster_close(conn->cluster);
     if (conn->ring_count != 0) {
         err_set(&conn->down_reason, 0, "the connection was closed");
         conn->closing = true; /* callbacks start nothing more */

@@ -1,4 +1,8 @@
-/* One connection to Redis: requests in, replies out, in order. The one door to hiredis.
+/* A connection to Redis: requests in, replies out, in order. The one door to hiredis.
+ *
+ * To a Redis Cluster it is one connection a master node (cluster.h): a request goes where its key
+ * lives, replies come in order node by node. To a Redis that Sentinels watch it is one to the
+ * master that they name; who stopped being it is left.
  *
  * hiredis connects and parses; bytes move through buffers of our own, so that a request that Redis
  * refused for want of a script, or that a lost connection may safely repeat, can be sent again as
@@ -79,8 +83,10 @@ struct conn_call {
     uint16_t count; /* the owner's */
     bool repeatable; /* may run twice: sent again after a lost connection */
     /* the connection's own */
+    struct conn *conn; /* that holds it */
     bool sent_before;
     uint8_t loads;
+    uint8_t hops; /* redirections so far */
     size_t bytes;
     uint64_t at; /* place in the stream of requests */
     uint64_t write; /* number of the write that carried its end */
@@ -103,7 +109,7 @@ struct conn *conn_open(const struct conn_options *options, struct err *err);
  */
 void conn_close(struct conn *conn);
 
-int conn_fd(const struct conn *conn); /* -1 between connections */
+int conn_fd(const struct conn *conn); /* -1 between connections; a cluster's stays the same */
 bool conn_wants_write(const struct conn *conn);
 int64_t conn_deadline_ns(const struct conn *conn);
 void conn_flush(struct conn *conn);
@@ -127,6 +133,6 @@ int conn_end(struct conn *conn, const struct conn_call *call);
 struct conn_args {
     const char *next;
 };
-struct conn_args conn_call_args(const struct conn *conn, const struct conn_call *call);
+struct conn_args conn_call_args(const struct conn_call *call);
 const char *conn_args_next(struct conn_args *args, size_t *out_bytes);
 void conn_args_skip(struct conn_args *args, size_t count);

@@ -256,7 +256,7 @@ static bool read_created(struct store *store, const struct conn_call *call,
     }
     const char *old = node->data + call->count;
     const char *limit = node->data + node->bytes;
-    struct conn_args args = conn_call_args(store->conn, call);
+    struct conn_args args = conn_call_args(call);
     conn_args_skip(&args, ARGS_BEFORE_ARGV);
     size_t bytes = 0;
     const char *columns = conn_args_next(&args, &bytes);
@@ -394,7 +394,7 @@ static bool read_claimed(struct store *store, const struct conn_call *call,
     }
     result->died = now_ms < 0;
     now_ms = result->died ? -now_ms : now_ms;
-    struct conn_args args = conn_call_args(store->conn, call);
+    struct conn_args args = conn_call_args(call);
     conn_args_skip(&args, ARGS_BEFORE_ARGV + 1);
     size_t claimer = 0;
     int64_t left = own_number(&args);
@@ -504,7 +504,7 @@ static void on_heartbeat(void *owner, struct conn_call *call, enum conn_status s
     int64_t now_ms = 0;
     if (result.status == STORE_OK) {
         if (read_now_and_letters(store, call, reply, &now_ms)) {
-            struct conn_args args = conn_call_args(store->conn, call);
+            struct conn_args args = conn_call_args(call);
             conn_args_skip(&args, ARGS_BEFORE_ARGV + 1);
             for (size_t i = 0; i < call->count; i++) {
                 conn_args_skip(&args, 1);
@@ -816,7 +816,7 @@ static bool read_tasks(struct store *store, const struct conn_call *call,
     if (!store_is_flat_array(reply) || reply->count != 1 + 3 * (size_t)call->count) {
         return false;
     }
-    struct conn_args args = conn_call_args(store->conn, call);
+    struct conn_args args = conn_call_args(call);
     conn_args_skip(&args, ARGS_BEFORE_ARGV + 1);
     for (size_t i = 0; i < call->count; i++) {
         struct task_id id;

@@ -6,6 +6,7 @@
 #include "base/args.h"
 
 #define PORT_DEFAULT 6379
+#define PORT_SENTINEL 26379
 
 static int hex(char c)
 {
@@ -64,11 +65,13 @@ static int parse_unix(const char *text, struct url *url, struct err *err)
     const char *query = strchr(text, '?');
     size_t path_bytes = query != NULL ? (size_t)(query - text) : strlen(text);
     bool rooted = text[0] == '/' || (text[0] == '.' && path_bytes > 1 && text[1] == '/');
-    if (path_bytes == 0 || !rooted || path_bytes >= 108 || !decode(text, path_bytes, url->place)) {
+    if (path_bytes == 0 || !rooted || path_bytes >= 108 ||
+        !decode(text, path_bytes, url->places[0].host)) {
         return err_set(err, -EINVAL,
                        "redis url: give a path below 108 bytes that begins with / or ./, as in "
                        "unix:/run/redis/redis.sock");
     }
+    url->place_count = 1;
     while (query != NULL) {
         const char *name = query + 1;
         query = strchr(name, '&');
@@ -95,49 +98,73 @@ static int parse_unix(const char *text, struct url *url, struct err *err)
     return 0;
 }
 
-/* One host[:port]. */
-static int parse_place(const char *text, size_t authority, struct url_place *out, struct err *err)
+/* host[:port] */
+static int parse_place(const char *text, size_t bytes, struct url_place *place, struct err *err)
 {
     const char *host = text;
-    size_t host_bytes = authority;
+    size_t host_bytes = bytes;
     const char *port = NULL;
-    if (authority > 0 && text[0] == '[') {
-        const char *close = memchr(text, ']', authority);
+    if (bytes > 0 && text[0] == '[') {
+        const char *close = memchr(text, ']', bytes);
         if (close == NULL) {
             return err_set(err, -EINVAL, "redis url: the bracket of the IPv6 address is open");
         }
         host = text + 1;
         host_bytes = (size_t)(close - host);
-        if (close + 1 < text + authority) {
+        if (close + 1 < text + bytes) {
             if (close[1] != ':') {
                 return err_set(err, -EINVAL, "redis url: after ']' only :port may follow");
             }
             port = close + 2;
         }
     } else {
-        const char *colon = memchr(text, ':', authority);
+        const char *colon = memchr(text, ':', bytes);
         if (colon != NULL) {
             host_bytes = (size_t)(colon - text);
             port = colon + 1;
         }
     }
-    if (host_bytes == 0 || !decode(host, host_bytes, out->host)) {
+    if (host_bytes == 0 || !decode(host, host_bytes, place->host)) {
         return err_set(err, -EINVAL, "redis url: the host is missing");
     }
     if (port != NULL) {
         int64_t value = 0;
-        int rc = number("port", port, (size_t)(text + authority - port), 65535, &value, err);
+        int rc = number("port", port, (size_t)(text + bytes - port), 65535, &value, err);
         if (rc != 0) {
             return rc;
         }
-        out->port = (uint16_t)value;
+        if (value == 0) {
+            return err_set(err, -EINVAL, "redis url: port 0 is none");
+        }
+        place->port = (uint16_t)value;
+    }
+    return 0;
+}
+
+/* "cluster=yes&sentinel=NAME" */
+static int parse_query(const char *text, struct url *url, struct err *err)
+{
+    while (text != NULL) {
+        const char *next = strchr(text, '&');
+        size_t bytes = next != NULL ? (size_t)(next - text) : strlen(text);
+        if (bytes == 11 && memcmp(text, "cluster=yes", 11) == 0) {
+            url->kind = URL_CLUSTER;
+        } else if (bytes > 9 && memcmp(text, "sentinel=", 9) == 0 &&
+                   decode(text + 9, bytes - 9, url->sentinel)) {
+            url->kind = URL_SENTINEL;
+        } else {
+            return err_set(err, -EINVAL,
+                           "redis url: after '?' only cluster=yes and sentinel=NAME are known");
+        }
+        text = next != NULL ? next + 1 : NULL;
     }
     return 0;
 }
 
 static int parse_tcp(const char *text, struct url *url, struct err *err)
 {
-    size_t bytes = strlen(text);
+    const char *query = strchr(text, '?');
+    size_t bytes = query != NULL ? (size_t)(query - text) : strlen(text);
     const char *slash = memchr(text, '/', bytes);
     size_t authority = slash != NULL ? (size_t)(slash - text) : bytes;
     const char *at = memrchr(text, '@', authority);
@@ -152,43 +179,51 @@ static int parse_tcp(const char *text, struct url *url, struct err *err)
         authority -= (size_t)(at + 1 - text);
         text = at + 1;
     }
-    for (;;) {
-        const char *comma = memchr(text, ',', authority);
-        size_t n = comma != NULL ? (size_t)(comma - text) : authority;
+    const char *end = text + authority;
+    for (const char *next = text; next != NULL;) {
         if (url->place_count == URL_PLACES_MAX) {
-            return err_set(err, -EINVAL, "redis url: more than %d addresses", URL_PLACES_MAX);
+            return err_set(err, -EINVAL, "redis url: at most %d hosts", URL_PLACES_MAX);
         }
-        struct url_place *place = &url->places[url->place_count++];
-        place->port = PORT_DEFAULT;
-        int rc = parse_place(text, n, place, err);
+        const char *comma = memchr(next, ',', (size_t)(end - next));
+        const char *stop = comma != NULL ? comma : end;
+        int rc = parse_place(next, (size_t)(stop - next), &url->places[url->place_count], err);
         if (rc != 0) {
             return rc;
         }
-        if (comma == NULL) {
-            break;
-        }
-        text += n + 1;
-        authority -= n + 1;
+        url->place_count++;
+        next = comma != NULL ? comma + 1 : NULL;
     }
-    memcpy(url->place, url->places[0].host, sizeof url->place);
-    url->port = url->places[0].port;
-    if (slash != NULL && slash[1] != '\0') {
-        int64_t db = 0;
-        int rc = number("database", slash + 1, strlen(slash + 1), 65535, &db, err);
-        if (rc != 0) {
-            return rc;
-        }
-        url->db = (uint32_t)db;
+    if (url->place_count > 1) {
+        url->kind = URL_SEVERAL;
     }
-    return 0;
+    if (slash != NULL) {
+        const char *db_end = query != NULL ? query : slash + strlen(slash);
+        if (db_end > slash + 1) {
+            int64_t db = 0;
+            int rc = number("database", slash + 1, (size_t)(db_end - slash - 1), 65535, &db, err);
+            if (rc != 0) {
+                return rc;
+            }
+            url->db = (uint32_t)db;
+        }
+    }
+    int rc = query != NULL ? parse_query(query + 1, url, err) : 0;
+    if (rc == 0 && url->kind == URL_CLUSTER && url->db != 0) {
+        return err_set(err, -EINVAL, "redis url: a Redis Cluster has only database 0");
+    }
+    for (unsigned i = 0; i < url->place_count && rc == 0; i++) {
+        if (url->places[i].port == 0) {
+            url->places[i].port = url->kind == URL_SENTINEL ? PORT_SENTINEL : PORT_DEFAULT;
+        }
+    }
+    return rc;
 }
 
 int url_parse(const char *text, struct url *out, struct err *err)
 {
-    struct url url = {.port = PORT_DEFAULT};
+    struct url url = {.kind = URL_ONE};
     int rc;
     if (strncmp(text, "unix:", 5) == 0) {
-        url.is_unix = true;
         rc = parse_unix(strncmp(text + 5, "//", 2) == 0 ? text + 7 : text + 5, &url, err);
     } else if (strncmp(text, "redis://", 8) == 0) {
         rc = parse_tcp(text + 8, &url, err);

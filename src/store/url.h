@@ -7,25 +7,32 @@
 #include "base/err.h"
 
 #define URL_TEXT_BYTES_MAX 256
-#define URL_PLACES_MAX 8
+#define URL_PLACES_MAX 16
+
+enum url_kind {
+    URL_ONE, /* one Redis */
+    URL_SEVERAL, /* a master and its replicas, or nodes of a Cluster: they say which */
+    URL_CLUSTER, /* a Redis Cluster; the places are some of its nodes */
+    URL_SENTINEL, /* the places are Sentinels, which know the master's */
+};
 
 struct url_place {
-    char host[URL_TEXT_BYTES_MAX];
-    uint16_t port;
+    char host[URL_TEXT_BYTES_MAX]; /* or the path of a socket */
+    uint16_t port; /* 0: a path */
 };
 
 struct url {
-    bool is_unix;
-    char place[URL_TEXT_BYTES_MAX]; /* path of the socket, or host */
-    uint16_t port;
+    enum url_kind kind;
+    struct url_place places[URL_PLACES_MAX];
+    unsigned place_count; /* at least 1 */
+    char sentinel[URL_TEXT_BYTES_MAX]; /* URL_SENTINEL: the name of what is watched */
     char user[URL_TEXT_BYTES_MAX]; /* "": the default user */
-    char password[URL_TEXT_BYTES_MAX]; /* "": do not log in */
+    char password[URL_TEXT_BYTES_MAX]; /* "": do not log in; never said to a Sentinel */
     uint32_t db;
-    struct url_place places[URL_PLACES_MAX]; /* all hosts, place and port being the first */
-    unsigned place_count; /* 0 with is_unix */
 };
 
-/* "redis://[[user]:password@]host[:port][,host[:port]...][/db]" with percent escapes, an IPv6 host
- * in brackets, or "unix:/path[?db=N&user=U&password=P]". 0, or -EINVAL with text that never holds
- * the password. */
+/* "redis://[[user]:password@]host[:port][,host[:port]...][/db][?cluster=yes|sentinel=NAME]" with
+ * percent escapes and IPv6 hosts in brackets, or "unix:/path[?db=N&user=U&password=P]". A
+ * Sentinel's port is 26379 where none is given. 0, or -EINVAL with text that never holds the
+ * password. */
 int url_parse(const char *text, struct url *out, struct err *err);
