@@ -431,6 +431,9 @@ static void of_several_addresses_the_master_is_used_and_its_successor_after_it_i
     if (g.store == NULL) {
         fail_msg("%s", g.err.text);
     }
+    struct store_counters counters;
+    store_counters(g.store, &counters);
+    assert_int_equal(counters.losses, 0); /* the replica was passed over in the login */
     fixture_new_queue(&g);
     struct store_create_item item = {.max_attempts = 3, .body = bytes_of("x")};
     struct store_create_verdict made;
