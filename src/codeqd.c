@@ -1,6 +1,8 @@
 /* codeqd: the scheduler as an HTTP service. Reads its configuration, finds or starts Redis, runs
  * one server a thread, drains on SIGTERM and SIGINT. */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -130,9 +132,23 @@ static int start_redis(const struct config *config, struct redis_server *redis, 
     return 0;
 }
 
-static void print_curls(const struct config *config)
+/* config's address, with the port that the system chose where it asks for port 0. */
+static void real_address(const struct config *config, int fd, char *out, size_t bytes)
 {
-    const char *at = config->listen;
+    struct sockaddr_storage at;
+    socklen_t at_bytes = sizeof(at);
+    const char *colon = strrchr(config->listen, ':');
+    snprintf(out, bytes, "%s", config->listen);
+    if (colon != NULL && strcmp(colon, ":0") == 0 &&
+        getsockname(fd, (struct sockaddr *)&at, &at_bytes) == 0) {
+        in_port_t port = at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
+                                                  : ((struct sockaddr_in *)&at)->sin_port;
+        snprintf(out, bytes, "%.*s:%u", (int)(colon - config->listen), config->listen, ntohs(port));
+    }
+}
+
+static void print_curls(const char *at)
+{
     printf("codeqd serves http://%s with the development token \"%s\"\n\n", at,
            AUTH_DEVELOPMENT_TOKEN);
     printf("  curl -s http://%s/v1/codeq/tasks -H 'Authorization: Bearer %s' \\\n"
@@ -161,6 +177,7 @@ static int run(const struct config *config)
     struct err err;
     struct redis_server redis = {0};
     char private_url[256];
+    char address[300] = "";
     const char *url = config->redis_url;
     struct thread threads[CONFIG_THREADS_MAX] = {0};
     int exit_code = 2;
@@ -188,10 +205,13 @@ static int run(const struct config *config)
         url = private_url;
     }
     for (int64_t i = 0; i < config->threads; i++) {
-        int fd = server_listen(config->listen, config->threads > 1, &err);
+        int fd = server_listen(i == 0 ? config->listen : address, config->threads > 1, &err);
         if (fd < 0) {
             fail(err.text);
             goto out;
+        }
+        if (i == 0) {
+            real_address(config, fd, address, sizeof(address));
         }
         struct server_options options = {.config = config,
                                          .redis_url = url,
@@ -206,7 +226,7 @@ static int run(const struct config *config)
             goto out;
         }
     }
-    log_event(LOG_LEVEL_INFO, "listening", "address", config->listen, NULL);
+    log_event(LOG_LEVEL_INFO, "listening", "address", address, NULL);
     for (; started < config->threads; started++) {
         if (pthread_create(&threads[started].id, NULL, thread_main, &threads[started]) != 0) {
             fail("threads: cannot start one more: give fewer --threads");
@@ -214,7 +234,7 @@ static int run(const struct config *config)
         }
     }
     if (config->development_tokens) {
-        print_curls(config);
+        print_curls(address);
     }
     notify("READY=1");
     int signal_number = 0;

@@ -16,24 +16,23 @@
 
 #include "base/clock.h"
 
-static unsigned free_port(void)
+/* The port that codeqd says it listens on; 0: it has not said. */
+static unsigned port_of_log(struct service_fixture *f)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof(at);
-    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &bytes), 0);
-    close(fd);
-    return ntohs(at.sin_port);
+    unsigned port = 0;
+    char *log = codeqd_log(f);
+    const char *at = strstr(log, "listening address=127.0.0.1:");
+    if (at != NULL) {
+        sscanf(at, "listening address=127.0.0.1:%u", &port);
+    }
+    free(log);
+    return port;
 }
 
 void codeqd_start(struct service_fixture *f, const char *const *arguments)
 {
     const char *program = getenv("CODEQD");
     assert_non_null(program);
-    if (f->port == 0) {
-        f->port = free_port();
-    }
     f->token = "dev-token";
     snprintf(f->address, sizeof(f->address), "127.0.0.1:%u", f->port);
     snprintf(f->redis_url, sizeof(f->redis_url), "unix:%s", f->redis.socket_path);
@@ -53,22 +52,16 @@ void codeqd_start(struct service_fixture *f, const char *const *arguments)
         fail_msg("%s", err.text);
     }
     int64_t deadline = clock_monotonic_ns(clock_system()) + SERVICE_DEADLINE_NS;
-    for (;;) {
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        struct sockaddr_in at = {.sin_family = AF_INET,
-                                 .sin_port = htons((uint16_t)f->port),
-                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        int code = connect(fd, (struct sockaddr *)&at, sizeof(at));
-        close(fd);
-        if (code == 0) {
-            return;
-        }
-        if (clock_monotonic_ns(clock_system()) > deadline) {
+    unsigned port;
+    while ((port = port_of_log(f)) == 0) {
+        int64_t now = clock_monotonic_ns(clock_system());
+        if (child_wait(&f->codeqd, now + 5 * NS_PER_MS) == 0 || now > deadline) {
             char *log = codeqd_log(f);
             fail_msg("codeqd does not listen: %s", log);
         }
-        poll(NULL, 0, 5);
     }
+    f->port = port; /* it stays when codeqd is started again */
+    snprintf(f->address, sizeof(f->address), "127.0.0.1:%u", f->port);
 }
 
 int codeqd_stop(struct service_fixture *f)
