@@ -467,6 +467,8 @@ static void on_created(void *arg, size_t index, const struct gather_result *resu
     const struct store_create_verdict *created = result->created;
     if (created->verdict == STORE_DUPLICATE) {
         struct store_queue queue = queue_of(request, &created->id);
+        metrics_count_command(request->service->metrics, METRICS_DUPLICATES,
+                              item->queue->metrics_slot, 1);
         gather_get(request->service->gather, &queue, &created->id, on_create_replayed, item, 0);
         return;
     }
@@ -664,8 +666,13 @@ static void claim_answer_none(struct claim *claim)
 static void claim_pass_on(struct claim *claim, const struct queue *from)
 {
     struct queue *by = claim->park.woken_by;
+    struct service *service = claim->request->service;
+    if (by != NULL) {
+        metrics_observe(service->metrics, METRICS_CLAIM_WAKE,
+                        clock_monotonic_ns(service->clock) - claim->park.woken_ns);
+    }
     if (by != NULL && (claim->park.chain || by != from)) {
-        waiters_work(claim->request->service, by->tenant, by->number, 1, claim->park.chain);
+        waiters_work(service, by->tenant, by->number, 1, claim->park.chain);
     }
 }
 

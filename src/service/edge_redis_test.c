@@ -406,6 +406,9 @@ static void an_acl_user_with_the_documented_rights_can_do_everything(void **stat
     expect(&woken, 200, NULL);
     answer_free(&woken);
     close(waiting);
+    for (int i = 0; i < 2; i++) { /* the second is a duplicate */
+        create(&f, "ACL", "\"payload\":1,\"idempotencyKey\":\"once\"", NULL);
+    }
     struct answer a = http_do(&f, "PUT", "/v1/codeq/admin/topics/t", NULL,
                               "{\"priorityTiers\":[1],\"maxAttempts\":1,"
                               "\"deadLetterTopicRef\":\"d\"}");
@@ -414,6 +417,8 @@ static void an_acl_user_with_the_documented_rights_can_do_everything(void **stat
     a = http_get(&f, "/metrics");
     expect(&a, 200, NULL);
     assert_non_null(strstr(a.body, "codeq_redis_up 1\n"));
+    assert_non_null(strstr(a.body, "codeq_task_duplicates_total{command=\"ACL\"} 1\n"));
+    assert_non_null(strstr(a.body, "codeq_redis_pending "));
     answer_free(&a);
     char text[200];
     snprintf(text, sizeof text, "redis-cli -s %s ACL LOG", f.redis.socket_path);

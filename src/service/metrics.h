@@ -49,7 +49,7 @@ enum metrics_command_histogram {
 /* Histograms without labels. */
 enum metrics_histogram {
     METRICS_CLAIM_LATENCY, /* request read to answer written, of claims that did not wait */
-    METRICS_CLAIM_WAKE, /* work there to answer written, of claims that waited */
+    METRICS_CLAIM_WAKE, /* woken to task in hand, of claims that waited */
     METRICS_REQUEST_LATENCY, /* all requests but long polls */
     METRICS_REDIS_ROUND_TRIP, /* command written to reply read */
     METRICS_HISTOGRAMS

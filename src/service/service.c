@@ -732,6 +732,9 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int events)
     }
     metrics_set(service->metrics, METRICS_CONNECTIONS, (int64_t)http_connections(service->http));
     metrics_set(service->metrics, METRICS_WAITERS, (int64_t)waiters_count(service->waiters));
+    metrics_set(service->metrics, METRICS_REDIS_PENDING,
+                (int64_t)(store_pending(service->store) +
+                          (service->conn != NULL ? conn_pending(service->conn) : 0)));
     struct gather_counters gathered;
     gather_counters(service->gather, &gathered);
     metrics_count(service->metrics, METRICS_SCRIPT_CALLS, gathered.calls - server->gathered.calls);

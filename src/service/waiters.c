@@ -110,6 +110,7 @@ static void work_here(struct service *service, struct queue *queue, size_t *task
         waiters_unpark(service->waiters, parked);
         metrics_count(service->metrics, METRICS_WAKEUPS, 1);
         parked->woken_by = queue;
+        parked->woken_ns = clock_monotonic_ns(service->clock);
         parked->chain = chain;
         parked->retry(parked);
     }

@@ -33,6 +33,7 @@ struct parked { /* one claim */
     size_t count;
     void (*retry)(struct parked *parked); /* unparked already; never from inside waiters_park */
     struct queue *woken_by; /* why it tries again; NULL: it never has */
+    int64_t woken_ns; /* when */
     const char *every; /* of all queues of this tenant, new ones too; NULL: of those named */
     struct parked *every_prev;
     struct parked *every_next;

@@ -253,6 +253,11 @@ void store_on_ready(struct store *store, bool readable, bool writable)
     conn_on_ready(store->conn, readable, writable);
 }
 
+size_t store_pending(const struct store *store)
+{
+    return conn_pending(store->conn);
+}
+
 int store_wait(struct store *store, int64_t deadline_ns)
 {
     return conn_wait(store->conn, deadline_ns);

@@ -106,6 +106,8 @@ int64_t store_deadline_ns(
 void store_flush(struct store *store); /* one write of what has gathered */
 void store_on_ready(struct store *store, bool readable, bool writable);
 
+size_t store_pending(const struct store *store); /* operations in flight */
+
 /* Lock step: run I/O until nothing is in flight or deadline_ns. 0 or -ETIMEDOUT. */
 int store_wait(struct store *store, int64_t deadline_ns);
 
