@@ -158,8 +158,6 @@ static const struct setting SETTINGS[] = {
      "60s", {"SUBSCRIPTION_CLEANUP_INTERVAL_SECONDS"}, NULL, false,
      "how often ended subscriptions are taken out"},
 
-    {"artifacts_dir", TEXT, AT(artifacts_dir), 0, 0, NULL, {"LOCAL_ARTIFACTS_DIR"}, NULL, false,
-     "folder for artifacts sent in results; without one contentBase64 is refused"},
     {"log_level", CHOICE, AT(log_level), 0, 0, "info", {"LOG_LEVEL"}, "debug info warn error",
      false, "least severity that is logged"},
     {"log_format", CHOICE, AT(log_format), 0, 0, "text", {"LOG_FORMAT"}, "text json", false,

@@ -93,8 +93,7 @@ struct config {
     int64_t subscription_interval_min_ns;
     int64_t subscription_cleanup_interval_ns;
 
-    /* artifacts and logs */
-    char *artifacts_dir; /* NULL: contentBase64 is refused */
+    /* logs */
     char *log_level; /* debug, info, warn, error */
     char *log_format; /* text, json */
 };
