@@ -27,15 +27,14 @@ static char sets[2][RESULT_PATH_MAX]; /* of the plain and of the planted program
 
 #define RUN(...) run_in(fixture.repo, (const char *const[]){bench, __VA_ARGS__, NULL})
 
-/* Tags: old (no driver), plain, planted (build_space spins). */
+/* Tags: old (no driver), plain, planted (conn_arg_space spins). */
 static int make_repo(void **state)
 {
     (void)state;
     repo_make();
-    repo_shell(
-        "sed -i '/^static char \\*build_space(/,/^{/ s/^{/{\\n    for (int i = 0; i < 20; i++) {"
-        " __asm__ volatile(\"\"); }/' src/store/conn.c;"
-        "git diff --quiet && exit 1; git commit -qam 'spin'; git tag planted");
+    repo_shell("sed -i '/^char \\*conn_arg_space(/,/^{/ s/^{/{\\n    for (int i = 0; i < 20; i++) {"
+               " __asm__ volatile(\"\"); }/' src/store/conn.c;"
+               "git diff --quiet && exit 1; git commit -qam 'spin'; git tag planted");
     return 0;
 }
 
@@ -80,7 +79,7 @@ static void planted_change_is_found_fresh_and_blamed_on_its_function(void **stat
     struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
     assert_non_null(json);
     assert_non_null(strstr(json_string(json_get(json, "headline"), ""),
-                           "instructions/op in build_space, 100 % of the growth"));
+                           "instructions/op in conn_arg_space, 100 % of the growth"));
     assert_true(json_bool(json_get(json, "fresh"), false));
     assert_false(json_bool(json_get(json, "same_program"), true));
     const struct json *scenario = member(json_get(json, "scenarios"), "scenario", "tiny");
@@ -303,7 +302,7 @@ static void result_sets_are_compared_and_fail_on_chooses_the_exit_code(void **st
     measure(1, "l");
     struct answer answer = RUN("compare", sets[0], sets[1]);
     expect(&answer, 1, "worse: +", "");
-    expect(&answer, 1, "instructions/op in build_space", "");
+    expect(&answer, 1, "instructions/op in conn_arg_space", "");
     expect(&answer, 1, "from result sets", "");
     assert_null(strchr(answer.out, '\033'));
     answer_free(&answer);
@@ -498,7 +497,7 @@ static void profile_readers_show_what_is_there_and_refuse_what_is_not(void **sta
 {
     (void)state;
     struct answer answer = RUN("top", sets[1], "-n", "3");
-    expect(&answer, 0, "build_space", "");
+    expect(&answer, 0, "conn_arg_space", "");
     answer_free(&answer);
     answer = RUN("top", sets[1], "--by", "inclusive", "--json");
     struct json *json = json_parse(answer.out, strlen(answer.out), NULL);
@@ -506,11 +505,11 @@ static void profile_readers_show_what_is_there_and_refuse_what_is_not(void **sta
     json_free(json);
     expect(&answer, 0, "measured_region", "");
     answer_free(&answer);
-    answer = RUN("list", "build_space", sets[1]);
+    answer = RUN("list", "conn_arg_space", sets[1]);
     expect(&answer, 0, "conn.c", "");
     answer_free(&answer);
     answer = RUN("heap", "--by", "peak", sets[1]);
-    expect(&answer, 0, "conn_open", "");
+    expect(&answer, 0, "conn_new", "");
     answer_free(&answer);
     answer = RUN("top", sets[1], "--by", "colour");
     expect(&answer, 2, "", "--by");

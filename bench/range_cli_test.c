@@ -14,8 +14,8 @@ static const char *bench;
 
 #define RUN(...) run_in(fixture.repo, (const char *const[]){bench, __VA_ARGS__, NULL})
 
-/* plain, then commits 1 to 6 on it: 2 does not build, 4 is planted (build_space spins); the others
- * change words of the source. */
+/* plain, then commits 1 to 6 on it: 2 does not build, 4 is planted (conn_arg_space spins); the
+ * others change words of the source. */
 static int make_repo(void **state)
 {
     (void)state;
@@ -24,7 +24,7 @@ static int make_repo(void **state)
                " echo \"/* $i */\" >> src/store/conn.c;"
                " if [ $i = 2 ]; then echo oops >> src/store/conn.c; fi;"
                " if [ $i = 3 ]; then sed -i '/^oops/d' src/store/conn.c; fi;"
-               " if [ $i = 4 ]; then sed -i '/^static char \\*build_space(/,/^{/ s/^{/{\\n    "
+               " if [ $i = 4 ]; then sed -i '/^char \\*conn_arg_space(/,/^{/ s/^{/{\\n    "
                "for (int i = 0; i < 20; i++) { __asm__ volatile(\"\"); }/' src/store/conn.c; fi;"
                " git commit -qam \"change $i\"; git tag c$i; done;"
                " git diff --quiet c3 c4 && exit 1; git tag last");
@@ -145,7 +145,7 @@ static void bisect_names_the_planted_commit_and_its_cause(void **state)
     struct answer answer =
         RUN("bisect", "cycle.instructions_per_op", "plain..last", "--scenario", fixture.tiny);
     expect(&answer, 0, "change 4\nchanged cycle.instructions_per_op from ", "");
-    expect(&answer, 0, "instructions/op in build_space, 100 % of the growth", "");
+    expect(&answer, 0, "instructions/op in conn_arg_space, 100 % of the growth", "");
     answer_free(&answer);
     /* Kept by tree: a machine without a compiler answers too. */
     repo_shell("mkdir ../poor; for p in git sh redis-server valgrind tar; do"
