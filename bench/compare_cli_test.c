@@ -263,7 +263,8 @@ static void killed_comparison_goes_on_with_the_pairs_it_had(void **state)
     assert_true(pairs + unsteady >= (double)(had / 2));
     const struct json *time = member(json_get(scenario, "metrics"), "id", "cycle.time_ns_per_op");
     assert_string_equal(json_string(json_get(time, "class"), ""), "timed");
-    assert_int_equal(json_int(json_get(time, "pairs"), -1), (int64_t)pairs);
+    /* More than the screen's, where noise was flagged and fresh pairs had to confirm it. */
+    assert_true(json_int(json_get(time, "pairs"), -1) >= (int64_t)pairs);
     /* Like with like is remembered as noise where it was enough to say anything. */
     char noise[128];
     snprintf(noise, sizeof noise, "%s/codeq-lab/noise", fixture.root);
