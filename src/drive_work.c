@@ -316,7 +316,7 @@ struct drive_work *drive_work_new(struct store *store, const struct drive_work_o
         sizeof TASK_HEAD + (size_t)options->payload_bytes + NUMBERS_BYTES_MAX + sizeof RESULT;
     struct drive_work *work = calloc(1, sizeof *work);
     char *payload = malloc((size_t)options->payload_bytes + 1);
-    char *encoded = malloc(options->json ? DRIVE_BATCH_MAX * room_bytes : 1);
+    char *encoded = malloc(options->json ? (size_t)options->batch * room_bytes : 1);
     if (work == NULL || payload == NULL || encoded == NULL) {
         free(work);
         free(payload);
@@ -358,8 +358,9 @@ void drive_work_free(struct drive_work *work)
 
 int drive_work_preload(struct drive_work *work, int64_t tasks, struct err *err)
 {
+    int64_t most = work->options.json ? work->options.batch : DRIVE_BATCH_MAX; /* has room for it */
     while (tasks > 0) {
-        size_t count = tasks < DRIVE_BATCH_MAX ? (size_t)tasks : DRIVE_BATCH_MAX;
+        size_t count = (size_t)(tasks < most ? tasks : most);
         int code = call_create(work, count, err);
         if (code != 0) {
             return code;
