@@ -1,6 +1,5 @@
 #include "store/cluster.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,9 +7,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "base/args.h"
 #include "base/clock.h"
 #include "store/conn_internal.h"
+#include "store/slots.h"
 
 #define NO_NODE UINT16_MAX
 #define EVENTS_A_TURN 64
@@ -32,41 +31,14 @@ struct cluster {
     struct url url;
     int epoll;
     struct node *nodes[CLUSTER_NODES_MAX]; /* NULL: free */
-    uint16_t owners[CLUSTER_SLOTS]; /* of nodes, or NO_NODE */
+    unsigned nodes_end; /* behind the last that was ever used */
+    uint16_t owners[SLOTS_COUNT]; /* of nodes, or NO_NODE */
     int64_t refresh_ns; /* when to read the map; INT64_MAX: all is well */
     unsigned asked; /* which node was asked last */
     struct conn_counters left; /* of nodes that are gone */
 };
 
-/* ---- keys ---- */
-
-/* CRC-16/XMODEM, by half bytes. */
-static uint16_t crc16(const char *data, size_t bytes)
-{
-    static const uint16_t table[16] = {
-        0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
-        0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef,
-    };
-    uint16_t crc = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)data[i];
-        crc = (uint16_t)(crc << 4 ^ table[(crc >> 12 ^ c >> 4) & 15]);
-        crc = (uint16_t)(crc << 4 ^ table[(crc >> 12 ^ c) & 15]);
-    }
-    return crc;
-}
-
-uint16_t cluster_slot(const char *key, size_t bytes)
-{
-    const char *open = memchr(key, '{', bytes);
-    if (open != NULL) {
-        const char *close = memchr(open + 1, '}', bytes - (size_t)(open + 1 - key));
-        if (close != NULL && close != open + 1) {
-            return crc16(open + 1, (size_t)(close - open - 1)) % CLUSTER_SLOTS;
-        }
-    }
-    return crc16(key, bytes) % CLUSTER_SLOTS;
-}
+/* ---- requests ---- */
 
 static bool is(const char *name, size_t bytes, const char *text)
 {
@@ -74,11 +46,11 @@ static bool is(const char *name, size_t bytes, const char *text)
 }
 
 /* The slot of a request of ours; -1 when it has no key. */
-static int slot_of(const char *request)
+static int slot_of(const struct conn_call *call)
 {
     static const char *const keyless[] = {"SCAN",   "PING",    "INFO",    "CONFIG",
                                           "SCRIPT", "PUBLISH", "CLUSTER", "TIME"};
-    struct conn_args args = conn_request_args(request);
+    struct conn_args args = conn_call_args(call);
     size_t bytes = 0;
     const char *name = conn_args_next(&args, &bytes);
     for (size_t i = 0; i < sizeof keyless / sizeof keyless[0]; i++) {
@@ -90,7 +62,7 @@ static int slot_of(const char *request)
         conn_args_skip(&args, 2);
     }
     const char *key = conn_args_next(&args, &bytes);
-    return cluster_slot(key, bytes);
+    return slots_of_key(key, bytes);
 }
 
 /* ---- nodes ---- */
@@ -117,25 +89,32 @@ static void watch(struct cluster *cluster, struct node *node)
     }
 }
 
-/* The node of that address, made when it is new. NO_NODE: too many, or no memory. */
-static uint16_t node_at(struct cluster *cluster, const struct url_place *place)
+/* The url's login at one of its places. */
+static struct url url_at(const struct cluster *cluster, const struct url_place *place)
 {
-    uint16_t room = NO_NODE;
-    for (uint16_t i = 0; i < CLUSTER_NODES_MAX; i++) {
-        if (cluster->nodes[i] == NULL) {
-            room = room == NO_NODE ? i : room;
-        } else if (same_place(&cluster->nodes[i]->place, place)) {
-            return i;
-        }
-    }
-    struct node *node = room != NO_NODE ? calloc(1, sizeof *node) : NULL;
-    if (node == NULL) {
-        return NO_NODE;
-    }
-    struct url url = cluster->url; /* its login */
+    struct url url = cluster->url;
     url.kind = URL_ONE;
     url.place_count = 1;
     url.places[0] = *place;
+    return url;
+}
+
+/* The node of that address, made when it is new. NO_NODE: too many, or no memory. */
+static uint16_t node_at(struct cluster *cluster, const struct url_place *place)
+{
+    unsigned room = cluster->nodes_end;
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
+        if (cluster->nodes[i] == NULL) {
+            room = i;
+        } else if (same_place(&cluster->nodes[i]->place, place)) {
+            return (uint16_t)i;
+        }
+    }
+    struct node *node = room < CLUSTER_NODES_MAX ? calloc(1, sizeof *node) : NULL;
+    if (node == NULL) {
+        return NO_NODE;
+    }
+    struct url url = url_at(cluster, place);
     node->place = *place;
     node->fd = -1;
     node->conn = conn_start(&cluster->options, &url, NULL);
@@ -145,15 +124,16 @@ static uint16_t node_at(struct cluster *cluster, const struct url_place *place)
     }
     node->conn->node_of = cluster;
     cluster->nodes[room] = node;
+    cluster->nodes_end += room == cluster->nodes_end;
     watch(cluster, node);
-    return room;
+    return (uint16_t)room;
 }
 
 /* Any that serves, one that is up before one that is not. NULL: none. */
 static struct node *any_node(const struct cluster *cluster)
 {
     struct node *found = NULL;
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         struct node *node = cluster->nodes[i];
         if (node == NULL) {
             continue;
@@ -166,17 +146,21 @@ static struct node *any_node(const struct cluster *cluster)
     return found;
 }
 
+static void add_counters(struct conn_counters *to, const struct conn_counters *more)
+{
+    to->round_trips += more->round_trips;
+    to->commands += more->commands;
+    to->bytes_sent += more->bytes_sent;
+    to->bytes_received += more->bytes_received;
+    to->losses += more->losses;
+}
+
 static void node_free(struct cluster *cluster, unsigned number)
 {
     struct node *node = cluster->nodes[number];
-    struct conn_counters *left = &cluster->left;
     struct conn_counters gone;
     conn_counters(node->conn, &gone);
-    left->round_trips += gone.round_trips;
-    left->commands += gone.commands;
-    left->bytes_sent += gone.bytes_sent;
-    left->bytes_received += gone.bytes_received;
-    left->losses += gone.losses;
+    add_counters(&cluster->left, &gone);
     cluster->nodes[number] = NULL;
     conn_close(node->conn);
     free(node);
@@ -184,142 +168,54 @@ static void node_free(struct cluster *cluster, unsigned number)
 
 /* ---- the map ---- */
 
-/* "host:port" or "host:port@bus[,name]"; an empty host is the one that answered. */
-static bool parse_place(const char *text, size_t bytes, const char *asked_host,
-                        struct url_place *out)
-{
-    const char *at = memchr(text, '@', bytes);
-    bytes = at != NULL ? (size_t)(at - text) : bytes;
-    const char *colon = memrchr(text, ':', bytes);
-    char port[8];
-    int64_t number = 0;
-    if (colon == NULL || (size_t)(colon - text) >= sizeof out->host ||
-        bytes - (size_t)(colon + 1 - text) >= sizeof port) {
-        return false;
-    }
-    snprintf(port, sizeof port, "%.*s", (int)(bytes - (size_t)(colon + 1 - text)), colon + 1);
-    if (args_int(port, 1, 65535, &number, NULL) != 0) {
-        return false;
-    }
-    *out = (struct url_place){.port = (uint16_t)number};
-    if (colon == text || (colon - text == 1 && text[0] == '?')) {
-        snprintf(out->host, sizeof out->host, "%s", asked_host);
-    } else {
-        memcpy(out->host, text, (size_t)(colon - text));
-    }
-    return true;
-}
+/* A map being read. */
+struct taking {
+    struct cluster *cluster;
+    uint16_t owners[SLOTS_COUNT];
+    bool serves[CLUSTER_NODES_MAX];
+    bool any;
+};
 
-/* "12-34" or "12"; what is on its way from or to another node stands in brackets. */
-static void take_slots(struct cluster *cluster, const char *text, size_t bytes, uint16_t node)
+static void take_range(void *arg, const struct url_place *master, uint16_t from, uint16_t to)
 {
-    char copy[16];
-    unsigned from = 0, to = 0;
-    int read = 0;
-    if (bytes == 0 || bytes >= sizeof copy || text[0] == '[') {
-        return;
-    }
-    memcpy(copy, text, bytes);
-    copy[bytes] = '\0';
-    if (sscanf(copy, "%5u%n", &from, &read) != 1) {
-        return;
-    }
-    to = from;
-    if (copy[read] == '-' && sscanf(copy + read + 1, "%5u", &to) != 1) {
-        return;
-    }
-    for (unsigned slot = from; slot <= to && slot < CLUSTER_SLOTS; slot++) {
-        cluster->owners[slot] = node;
-    }
-}
-
-static bool has_flag(const char *flags, size_t bytes, const char *flag)
-{
-    size_t n = strlen(flag);
-    for (const char *p = flags, *end = flags + bytes; p < end;) {
-        const char *comma = memchr(p, ',', (size_t)(end - p));
-        const char *stop = comma != NULL ? comma : end;
-        if ((size_t)(stop - p) == n && memcmp(p, flag, n) == 0) {
-            return true;
+    struct taking *taking = arg;
+    uint16_t node = node_at(taking->cluster, master);
+    if (node != NO_NODE) {
+        taking->any = taking->serves[node] = true;
+        for (unsigned slot = from; slot <= to; slot++) {
+            taking->owners[slot] = node;
         }
-        p = stop + 1;
-    }
-    return false;
-}
-
-/* A line of CLUSTER NODES: id address flags master ping pong epoch link slot... */
-static void take_line(struct cluster *cluster, const char *line, size_t bytes,
-                      const char *asked_host)
-{
-    const char *end = line + bytes;
-    const char *field = line;
-    uint16_t node = NO_NODE;
-    struct url_place place;
-    bool has_place = false;
-    for (int i = 0; field < end; i++) {
-        const char *space = memchr(field, ' ', (size_t)(end - field));
-        size_t n = (size_t)((space != NULL ? space : end) - field);
-        if (i == 1) {
-            has_place = parse_place(field, n, asked_host, &place);
-        } else if (i == 2 && (!has_place || !has_flag(field, n, "master") ||
-                              has_flag(field, n, "fail") || has_flag(field, n, "noaddr"))) {
-            return;
-        } else if (i >= 8) {
-            node = node == NO_NODE ? node_at(cluster, &place) : node;
-            if (node == NO_NODE) {
-                return;
-            }
-            cluster->nodes[node]->serves = true;
-            take_slots(cluster, field, n, node);
-        }
-        field += n + 1;
     }
 }
 
 /* False: it names no master, and the map is as it was. */
-static bool take_map(struct cluster *cluster, const char *text, size_t bytes,
-                     const char *asked_host)
+static bool take_map(struct cluster *cluster, const struct conn_call *call,
+                     const struct conn_node *text)
 {
-    uint16_t before[CLUSTER_SLOTS];
-    bool served[CLUSTER_NODES_MAX];
-    memcpy(before, cluster->owners, sizeof before);
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
-        served[i] = cluster->nodes[i] != NULL && cluster->nodes[i]->serves;
+    struct taking taking = {.cluster = cluster};
+    memset(taking.owners, 0xff, sizeof taking.owners);
+    slots_read_nodes(text->data, text->bytes, call->conn->url.places[0].host, take_range, &taking);
+    if (!taking.any) {
+        return false;
+    }
+    memcpy(cluster->owners, taking.owners, sizeof taking.owners);
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         if (cluster->nodes[i] != NULL) {
-            cluster->nodes[i]->serves = false;
+            cluster->nodes[i]->serves = taking.serves[i];
         }
     }
-    memset(cluster->owners, 0xff, sizeof cluster->owners);
-    bool any = false;
-    for (const char *end = text + bytes; text < end;) {
-        const char *newline = memchr(text, '\n', (size_t)(end - text));
-        size_t n = (size_t)((newline != NULL ? newline : end) - text);
-        take_line(cluster, text, n, asked_host);
-        text += n + 1;
-    }
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
-        any = any || (cluster->nodes[i] != NULL && cluster->nodes[i]->serves);
-    }
-    if (!any) {
-        memcpy(cluster->owners, before, sizeof before);
-        for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
-            if (cluster->nodes[i] != NULL) {
-                cluster->nodes[i]->serves = served[i];
-            }
-        }
-    }
-    return any;
+    return true;
 }
 
 /* Every slot has an owner, and every owner answers. */
 static bool all_well(const struct cluster *cluster)
 {
-    for (unsigned slot = 0; slot < CLUSTER_SLOTS; slot++) {
+    for (unsigned slot = 0; slot < SLOTS_COUNT; slot++) {
         if (cluster->owners[slot] == NO_NODE) {
             return false;
         }
     }
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         const struct node *node = cluster->nodes[i];
         if (node != NULL && node->serves && node->conn->state != CONN_UP) {
             return false;
@@ -344,9 +240,8 @@ static void on_map(void *owner, struct conn_call *call, enum conn_status status,
     if (status != CONN_OK || reply->nodes[0].type != CONN_STRING) {
         return; /* another node is asked soon */
     }
-    if (take_map(cluster, reply->nodes[0].data, reply->nodes[0].bytes,
-                 call->conn->url.places[0].host)) {
-        for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    if (take_map(cluster, call, &reply->nodes[0])) {
+        for (unsigned i = 0; i < cluster->nodes_end; i++) {
             if (cluster->nodes[i] != NULL && cluster->nodes[i]->conn != call->conn) {
                 conn_hand_over(cluster->nodes[i]->conn);
             }
@@ -357,23 +252,23 @@ static void on_map(void *owner, struct conn_call *call, enum conn_status status,
     }
 }
 
-static int ask_map(struct cluster *cluster, struct conn *conn)
+static int ask_map(struct conn *conn, conn_done_fn *done, void *owner)
 {
     conn_begin(conn, 2);
     conn_arg(conn, "CLUSTER", 7);
     conn_arg(conn, "NODES", 5);
-    struct conn_call call = {.done = on_map, .owner = cluster, .repeatable = true};
+    struct conn_call call = {.done = done, .owner = owner, .repeatable = true};
     return conn_end(conn, &call);
 }
 
 static void refresh(struct cluster *cluster, int64_t now_ns)
 {
     cluster->refresh_ns = now_ns + REFRESH_PAUSE_NS;
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
-        cluster->asked = (cluster->asked + 1) % CLUSTER_NODES_MAX;
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
+        cluster->asked = (cluster->asked + 1) % cluster->nodes_end;
         struct node *node = cluster->nodes[cluster->asked];
         if (node != NULL && node->conn->state == CONN_UP && node->conn->login_replies == 0) {
-            ask_map(cluster, node->conn);
+            ask_map(node->conn, on_map, cluster);
             return;
         }
     }
@@ -383,11 +278,9 @@ static void refresh(struct cluster *cluster, int64_t now_ns)
     }
 }
 
-/* ---- requests ---- */
-
-struct conn *cluster_route(struct cluster *cluster, const char *request)
+struct conn *cluster_route(struct cluster *cluster, const struct conn_call *call)
 {
-    int slot = slot_of(request);
+    int slot = slot_of(call);
     uint16_t owner = slot >= 0 ? cluster->owners[slot] : NO_NODE;
     struct node *node = owner != NO_NODE ? cluster->nodes[owner] : any_node(cluster);
     return node != NULL ? node->conn : NULL;
@@ -403,11 +296,11 @@ struct scan {
 /* The first node from that number on that serves; CLUSTER_NODES_MAX: none. */
 static unsigned serving_from(const struct cluster *cluster, unsigned number)
 {
-    while (number < CLUSTER_NODES_MAX &&
+    while (number < cluster->nodes_end &&
            (cluster->nodes[number] == NULL || !cluster->nodes[number]->serves)) {
         number++;
     }
-    return number;
+    return number < cluster->nodes_end ? number : CLUSTER_NODES_MAX;
 }
 
 static void on_scanned(void *owner, struct conn_call *call, enum conn_status status,
@@ -431,10 +324,10 @@ static void on_scanned(void *owner, struct conn_call *call, enum conn_status sta
     free(scan);
 }
 
-static int send_scan(struct cluster *cluster, const char *request, const struct conn_call *call)
+static int send_scan(struct cluster *cluster, const struct conn_call *call)
 {
-    struct conn_args args = conn_request_args(request);
-    size_t argc = conn_request_argc(request);
+    struct conn_args args = conn_call_args(call);
+    size_t argc = args.count;
     size_t bytes = 0;
     unsigned long long at = 0;
     unsigned from = 0;
@@ -470,53 +363,30 @@ static int send_scan(struct cluster *cluster, const char *request, const struct 
     return rc;
 }
 
-int cluster_send(struct cluster *cluster, const char *request, const struct conn_call *call)
+int cluster_send(struct cluster *cluster, const struct conn_call *call)
 {
-    struct conn_args args = conn_request_args(request);
+    struct conn_args args = conn_call_args(call);
     size_t bytes = 0;
     const char *name = conn_args_next(&args, &bytes);
     if (is(name, bytes, "SCAN")) {
-        return send_scan(cluster, request, call);
+        return send_scan(cluster, call);
     }
-    struct conn *conn = cluster_route(cluster, request);
-    return conn != NULL && conn_adopt(conn, request, call->bytes, call) ? 0 : -EAGAIN;
+    struct conn *conn = cluster_route(cluster, call);
+    return conn != NULL && conn_adopt(conn, call) ? 0 : -EAGAIN;
 }
 
-/* "MOVED 3999 127.0.0.1:6381": slot and place. */
-static bool parse_moved(const char *text, size_t bytes, const char *asked_host, unsigned *out_slot,
-                        struct url_place *out)
+bool cluster_redirected(struct cluster *cluster, const struct conn_call *call, const char *text,
+                        size_t bytes)
 {
-    const char *end = text + bytes;
-    const char *slot = text + strlen("MOVED ");
-    const char *place = memchr(slot, ' ', (size_t)(end - slot));
-    char number[8];
-    int64_t value = 0;
-    if (place == NULL || (size_t)(place - slot) >= sizeof number) {
-        return false;
-    }
-    snprintf(number, sizeof number, "%.*s", (int)(place - slot), slot);
-    if (args_int(number, 0, CLUSTER_SLOTS - 1, &value, NULL) != 0) {
-        return false;
-    }
-    *out_slot = (unsigned)value;
-    return parse_place(place + 1, (size_t)(end - place - 1), asked_host, out);
-}
-
-bool cluster_redirected(struct cluster *cluster, struct conn *from, const struct conn_call *call,
-                        const char *request, const char *text, size_t bytes)
-{
-    bool moved = bytes > 6 && memcmp(text, "MOVED ", 6) == 0;
-    if (moved || (bytes > 11 && memcmp(text, "CLUSTERDOWN", 11) == 0)) {
+    static const char down[] = "CLUSTERDOWN";
+    uint16_t slot = 0;
+    struct url_place place;
+    bool moved = slots_read_moved(text, bytes, call->conn->url.places[0].host, &slot, &place);
+    if (moved || (bytes >= sizeof down - 1 && memcmp(text, down, sizeof down - 1) == 0)) {
         refresh_soon(cluster);
     }
-    unsigned slot = 0;
-    struct url_place place;
-    if (!moved || call->hops == CLUSTER_HOPS_MAX ||
-        !parse_moved(text, bytes, from->url.places[0].host, &slot, &place)) {
-        return false;
-    }
-    uint16_t number = node_at(cluster, &place);
-    if (number == NO_NODE || cluster->nodes[number]->conn == from) {
+    uint16_t number = moved && call->hops < CLUSTER_HOPS_MAX ? node_at(cluster, &place) : NO_NODE;
+    if (number == NO_NODE || cluster->nodes[number]->conn == call->conn) {
         return false;
     }
     cluster->owners[slot] = number;
@@ -524,7 +394,7 @@ bool cluster_redirected(struct cluster *cluster, struct conn *from, const struct
     struct conn_call again = *call;
     again.hops++;
     again.sent_before = false;
-    return conn_adopt(cluster->nodes[number]->conn, request, call->bytes, &again);
+    return conn_adopt(cluster->nodes[number]->conn, &again);
 }
 
 /* ---- the loop's door ---- */
@@ -537,7 +407,7 @@ int cluster_fd(const struct cluster *cluster)
 int64_t cluster_deadline_ns(const struct cluster *cluster)
 {
     int64_t deadline_ns = cluster->refresh_ns;
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         if (cluster->nodes[i] != NULL) {
             int64_t own_ns = conn_deadline_ns(cluster->nodes[i]->conn);
             deadline_ns = own_ns < deadline_ns ? own_ns : deadline_ns;
@@ -548,7 +418,7 @@ int64_t cluster_deadline_ns(const struct cluster *cluster)
 
 void cluster_flush(struct cluster *cluster)
 {
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         if (cluster->nodes[i] != NULL) {
             conn_flush(cluster->nodes[i]->conn);
             watch(cluster, cluster->nodes[i]);
@@ -567,7 +437,7 @@ void cluster_on_ready(struct cluster *cluster)
                       broken || (events[i].events & EPOLLOUT) != 0);
     }
     int64_t now_ns = clock_monotonic_ns(cluster->options.clock);
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         struct node *node = cluster->nodes[i];
         if (node == NULL) {
             continue;
@@ -591,7 +461,7 @@ void cluster_on_ready(struct cluster *cluster)
 size_t cluster_pending(const struct cluster *cluster)
 {
     size_t pending = 0;
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         pending += cluster->nodes[i] != NULL ? conn_pending(cluster->nodes[i]->conn) : 0;
     }
     return pending;
@@ -599,23 +469,14 @@ size_t cluster_pending(const struct cluster *cluster)
 
 void cluster_add_counters(const struct cluster *cluster, struct conn_counters *to)
 {
-    struct conn_counters all = cluster->left;
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    add_counters(to, &cluster->left);
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         if (cluster->nodes[i] != NULL) {
             struct conn_counters one;
             conn_counters(cluster->nodes[i]->conn, &one);
-            all.round_trips += one.round_trips;
-            all.commands += one.commands;
-            all.bytes_sent += one.bytes_sent;
-            all.bytes_received += one.bytes_received;
-            all.losses += one.losses;
+            add_counters(to, &one);
         }
     }
-    to->round_trips += all.round_trips;
-    to->commands += all.commands;
-    to->bytes_sent += all.bytes_sent;
-    to->bytes_received += all.bytes_received;
-    to->losses += all.losses;
 }
 
 /* ---- life ---- */
@@ -637,8 +498,7 @@ static void on_first_map(void *owner, struct conn_call *call, enum conn_status s
         opening->err = *err;
         opening->refused = status == CONN_ERROR;
     } else if (reply->nodes[0].type != CONN_STRING ||
-               !take_map(opening->cluster, reply->nodes[0].data, reply->nodes[0].bytes,
-                         call->conn->url.places[0].host)) {
+               !take_map(opening->cluster, call, &reply->nodes[0])) {
         err_set(&opening->err, 0, "redis at %s: its cluster has no master with slots yet",
                 call->conn->where);
     } else {
@@ -650,21 +510,14 @@ static void on_first_map(void *owner, struct conn_call *call, enum conn_status s
 static bool first_map(struct cluster *cluster, const struct url_place *place, int64_t deadline_ns,
                       bool *out_is_cluster, struct err *err)
 {
-    struct url url = cluster->url;
-    url.kind = URL_ONE;
-    url.place_count = 1;
-    url.places[0] = *place;
+    struct url url = url_at(cluster, place);
     struct conn *conn = conn_start(&cluster->options, &url, err);
     struct opening opening = {.cluster = cluster};
     if (conn == NULL || !conn_up(conn, deadline_ns, err)) {
         conn_close(conn);
         return false;
     }
-    conn_begin(conn, 2);
-    conn_arg(conn, "CLUSTER", 7);
-    conn_arg(conn, "NODES", 5);
-    struct conn_call call = {.done = on_first_map, .owner = &opening, .repeatable = true};
-    if (conn_end(conn, &call) == 0) {
+    if (ask_map(conn, on_first_map, &opening) == 0) {
         conn_wait(conn, deadline_ns);
     }
     if (!opening.good) {
@@ -729,7 +582,7 @@ void cluster_close(struct cluster *cluster)
     if (cluster == NULL) {
         return;
     }
-    for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
         if (cluster->nodes[i] != NULL) {
             cluster->nodes[i]->conn->node_of = NULL;
             conn_close(cluster->nodes[i]->conn);

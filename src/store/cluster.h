@@ -19,7 +19,6 @@
 #include "store/conn.h"
 #include "store/url.h"
 
-#define CLUSTER_SLOTS 16384
 #define CLUSTER_NODES_MAX 512
 #define CLUSTER_HOPS_MAX 16
 
@@ -33,16 +32,18 @@ struct cluster *cluster_open(const struct conn_options *options, const struct ur
                              int64_t deadline_ns, bool *out_is_cluster, struct err *err);
 void cluster_close(struct cluster *cluster); /* NULL is fine */
 
-/* Put a request of call->bytes in line at the node where its key lives. 0, or -EAGAIN: no room. */
-int cluster_send(struct cluster *cluster, const char *request, const struct conn_call *call);
+/* Put a request that call->conn has built in line at the node where its key lives. 0, or -EAGAIN:
+ * no room. */
+int cluster_send(struct cluster *cluster, const struct conn_call *call);
 
 /* A request's connection; any node's when it has no key. */
-struct conn *cluster_route(struct cluster *cluster, const char *request);
+struct conn *cluster_route(struct cluster *cluster, const struct conn_call *call);
 
-/* An error reply to a request, which is still in line at `from`. True when another node has it now.
+/* An error reply to a request, which call->conn still has in line. True when another node has it
+ * now.
  */
-bool cluster_redirected(struct cluster *cluster, struct conn *from, const struct conn_call *call,
-                        const char *request, const char *text, size_t bytes);
+bool cluster_redirected(struct cluster *cluster, const struct conn_call *call, const char *text,
+                        size_t bytes);
 
 int cluster_fd(const struct cluster *cluster);
 int64_t cluster_deadline_ns(const struct cluster *cluster);
@@ -50,7 +51,3 @@ void cluster_flush(struct cluster *cluster);
 void cluster_on_ready(struct cluster *cluster);
 size_t cluster_pending(const struct cluster *cluster);
 void cluster_add_counters(const struct cluster *cluster, struct conn_counters *to);
-
-/* The slot of a key: of what stands between its first '{' and the next '}' unless that is nothing.
- */
-uint16_t cluster_slot(const char *key, size_t bytes);

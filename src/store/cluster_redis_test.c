@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "base/redis_cluster.h"
-#include "store/cluster.h"
 #include "store/conn.h"
 #include "store/keys.h"
+#include "store/slots.h"
 #include "store/store.h"
 #include "store/store_fixture.h"
 
@@ -72,7 +72,7 @@ static struct store_queue queue_named(struct fixture *f, const char *prefix, int
 static uint16_t slot_of(const struct store_queue *queue)
 {
     char tag[KEYS_BYTES_MAX];
-    return cluster_slot(tag, keys_tag(queue->tenant, queue->number, queue->shard, tag));
+    return slots_of_key(tag, keys_tag(queue->tenant, queue->number, queue->shard, tag));
 }
 
 static char *asked(struct place *p, unsigned node, const char *command)
@@ -101,7 +101,7 @@ static void keys_are_hashed_as_redis_does(void **state)
 {
     struct place *p = *state;
     /* Source: Redis Cluster specification, "Appendix A" and "Hash tags". */
-    assert_int_equal(cluster_slot("123456789", 9), 0x31C3 % CLUSTER_SLOTS);
+    assert_int_equal(slots_of_key("123456789", 9), 0x31C3 % SLOTS_COUNT);
     static const char *const keys[] = {"foo",
                                        "",
                                        "{user1000}.following",
@@ -116,13 +116,13 @@ static void keys_are_hashed_as_redis_does(void **state)
                                        "{}x"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (keys[i][0] == '\0') {
-            assert_int_equal(cluster_slot("", 0), 0);
+            assert_int_equal(slots_of_key("", 0), 0);
             continue;
         }
         char command[64];
         snprintf(command, sizeof command, "CLUSTER KEYSLOT %s", keys[i]);
         char *text = asked(p, 0, command);
-        assert_int_equal(cluster_slot(keys[i], strlen(keys[i])), atoi(text));
+        assert_int_equal(slots_of_key(keys[i], strlen(keys[i])), atoi(text));
         free(text);
     }
 }
@@ -146,7 +146,7 @@ static void each_queue_lives_at_its_node_and_no_request_is_redirected(void **sta
     struct store_counters before, after;
     for (int i = 0; i < QUEUES; i++) {
         p->f.queue = queue_named(&p->f, "work", i);
-        used[slot_of(&p->f.queue) / (CLUSTER_SLOTS / 3 + 1)] = true;
+        used[slot_of(&p->f.queue) / (SLOTS_COUNT / 3 + 1)] = true;
         store_counters(p->f.store, &before);
         live(&p->f);
         store_counters(p->f.store, &after);
@@ -227,7 +227,7 @@ static void a_scan_visits_every_master(void **state)
 static unsigned owner_of(uint16_t slot)
 {
     for (unsigned i = 0; i < 3; i++) {
-        if (slot < (i + 1) * CLUSTER_SLOTS / 3) {
+        if (slot < (i + 1) * SLOTS_COUNT / 3) {
             return i;
         }
     }
@@ -355,7 +355,7 @@ static void what_is_no_cluster_and_what_is_one_say_so(void **state)
     redis_server_stop(&alone);
 
     /* A node of the cluster as if it were alone: some key is not there. */
-    unsigned wrong = (owner_of(cluster_slot("{codeq}", 7)) + 1) % 3;
+    unsigned wrong = (owner_of(slots_of_key("{codeq}", 7)) + 1) % 3;
     unsigned node = p->cluster.nodes[wrong].child.pid != 0 ? wrong : wrong + 3;
     snprintf(url, sizeof url, "redis://127.0.0.1:%d", p->cluster.ports[node]);
     assert_null(store_open(&other.options, &err));

@@ -328,11 +328,10 @@ int conn_end(struct conn *conn, const struct conn_call *template)
     call.sent_before = false;
     call.loads = 0;
     call.hops = 0;
-    call.write = 0;
     call.deadline_ns = clock_monotonic_ns(conn->clock) + conn->command_timeout_ns;
     if (conn->cluster != NULL) {
         conn->build = 0;
-        return cluster_send(conn->cluster, conn->out + (conn->out_end - conn->out_base), &call);
+        return cluster_send(conn->cluster, &call);
     }
     if (!ring_push(conn, &call)) {
         conn->build = 0;
@@ -344,35 +343,27 @@ int conn_end(struct conn *conn, const struct conn_call *template)
     return 0;
 }
 
-bool conn_adopt(struct conn *conn, const char *request, size_t bytes, const struct conn_call *call)
+/* Room first: it may move the bytes that are copied, where they are this connection's own. Those of
+ * the first request in the ring are kept. */
+bool conn_adopt(struct conn *conn, const struct conn_call *call)
 {
     conn->build = 0;
     conn->build_failed = false;
-    char *p = build_space(conn, bytes);
+    char *p = build_space(conn, call->bytes);
     if (p == NULL || conn->closing) {
         return false;
     }
-    memcpy(p, request, bytes);
+    const struct conn *from = call->conn;
+    memcpy(p, from->out + (call->at - from->out_base), call->bytes);
     struct conn_call adopted = *call;
     adopted.conn = conn;
     adopted.at = conn->out_end;
-    adopted.bytes = bytes;
     if (!ring_push(conn, &adopted)) {
         return false;
     }
-    conn->out_end += bytes;
+    conn->out_end += call->bytes;
     conn->counters.commands++;
     return true;
-}
-
-/* Put a request, which must still be first in the ring so that its bytes are kept, in line again.
- * False: no room. */
-static bool call_again(struct conn *conn, const struct conn_call *old)
-{
-    if (!out_reserve(conn, old->bytes)) { /* first, since it moves what is copied */
-        return false;
-    }
-    return conn_adopt(conn, conn->out + (old->at - conn->out_base), old->bytes, old);
 }
 
 /* ---- reading a request back ---- */
@@ -387,22 +378,12 @@ static size_t read_number(const char **p)
     return value;
 }
 
-struct conn_args conn_request_args(const char *request)
-{
-    struct conn_args args = {request};
-    read_number(&args.next);
-    return args;
-}
-
-size_t conn_request_argc(const char *request)
-{
-    return read_number(&request);
-}
-
 struct conn_args conn_call_args(const struct conn_call *call)
 {
     const struct conn *conn = call->conn;
-    return conn_request_args(conn->out + (call->at - conn->out_base));
+    struct conn_args args = {.next = conn->out + (call->at - conn->out_base)};
+    args.count = read_number(&args.next);
+    return args;
 }
 
 const char *conn_args_next(struct conn_args *args, size_t *out_bytes)
@@ -528,7 +509,7 @@ static void lost(struct conn *conn, bool again)
         bool expired = call.deadline_ns <= now_ns;
         bool internal = call.done == NULL;
         bool kept = again && !internal && !expired && (call.repeatable || !call.sent_before) &&
-                    call_again(conn, &call);
+                    conn_adopt(conn, &call);
         ring_pop(conn);
         if (!kept) {
             dispatch(conn, &call, call.sent_before ? CONN_UNKNOWN : CONN_UNAVAILABLE, NULL,
@@ -724,7 +705,7 @@ static bool load_and_repeat(struct conn *conn, const struct conn_call *call)
     conn_arg(conn, "LOAD", 4);
     conn_arg(conn, call->script->text, call->script->bytes);
     struct conn_call load = {.repeatable = false};
-    return conn_end(conn, &load) == 0 && call_again(conn, &again);
+    return conn_end(conn, &load) == 0 && conn_adopt(conn, &again);
 }
 
 /* What was published, which no request waits for. */
@@ -798,8 +779,7 @@ static void on_reply(struct conn *conn)
         return;
     }
     if (top->type == CONN_FAILURE && conn->node_of != NULL &&
-        cluster_redirected(conn->node_of, conn, &call, conn->out + (call.at - conn->out_base),
-                           top->data, top->bytes)) {
+        cluster_redirected(conn->node_of, &call, top->data, top->bytes)) {
         ring_pop(conn);
         return;
     }
@@ -987,6 +967,11 @@ static void turn(struct conn *conn, int64_t deadline_ns, int64_t now_ns)
                   ready > 0 && ((p.revents & POLLOUT) != 0 || broken));
 }
 
+size_t conn_pending(const struct conn *conn)
+{
+    return conn->cluster != NULL ? cluster_pending(conn->cluster) : conn->ring_count;
+}
+
 int conn_wait(struct conn *conn, int64_t deadline_ns)
 {
     assert(!conn->dispatching);
@@ -999,11 +984,6 @@ int conn_wait(struct conn *conn, int64_t deadline_ns)
         turn(conn, deadline_ns, now_ns);
     }
     return 0;
-}
-
-size_t conn_pending(const struct conn *conn)
-{
-    return conn->cluster != NULL ? cluster_pending(conn->cluster) : conn->ring_count;
 }
 
 void conn_counters(const struct conn *conn, struct conn_counters *out)
@@ -1025,12 +1005,10 @@ void conn_hand_over(struct conn *conn)
     conn->out_sent = conn->out_end;
     for (size_t i = 0; i < count; i++) {
         struct conn_call call = *ring_at(conn, 0);
-        const char *request = conn->out + (call.at - conn->out_base);
-        struct conn *to = cluster_route(conn->node_of, request);
+        struct conn *to = cluster_route(conn->node_of, &call);
         bool gone = call.done == NULL; /* a script to load: of no more use */
         if (!gone && to != NULL) {
-            gone =
-                to == conn ? call_again(conn, &call) : conn_adopt(to, request, call.bytes, &call);
+            gone = conn_adopt(to, &call); /* perhaps itself */
         }
         ring_pop(conn);
         if (!gone) {

@@ -83,13 +83,12 @@ struct conn_call {
     uint16_t count; /* the owner's */
     bool repeatable; /* may run twice: sent again after a lost connection */
     /* the connection's own */
-    struct conn *conn; /* that holds it */
     bool sent_before;
     uint8_t loads;
     uint8_t hops; /* redirections so far */
+    struct conn *conn; /* that holds it */
     size_t bytes;
     uint64_t at; /* place in the stream of requests */
-    uint64_t write; /* number of the write that carried its end */
     int64_t deadline_ns;
 };
 
@@ -132,6 +131,7 @@ int conn_end(struct conn *conn, const struct conn_call *call);
  * Valid until a request is begun. */
 struct conn_args {
     const char *next;
+    size_t count; /* of all, those that were passed included */
 };
 struct conn_args conn_call_args(const struct conn_call *call);
 const char *conn_args_next(struct conn_args *args, size_t *out_bytes);

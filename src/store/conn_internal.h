@@ -72,15 +72,11 @@ struct conn {
 /* Start to connect and return at once. NULL with text. */
 struct conn *conn_start(const struct conn_options *options, const struct url *url, struct err *err);
 
-/* Put a request that another connection has built into this one's line. False: no room. */
-bool conn_adopt(struct conn *conn, const char *request, size_t bytes, const struct conn_call *call);
+/* Put a request in line that call->conn has built or holds. False: no room. */
+bool conn_adopt(struct conn *conn, const struct conn_call *call);
 
 /* Wait, blocking, until it is logged in. False with text at deadline_ns. */
 bool conn_up(struct conn *conn, int64_t deadline_ns, struct err *err);
 
 /* What waits in line for a cluster's node that is away goes where its keys live now. */
 void conn_hand_over(struct conn *conn);
-
-/* The arguments of a request as it was built, and how many they are. */
-struct conn_args conn_request_args(const char *request);
-size_t conn_request_argc(const char *request);
