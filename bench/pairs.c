@@ -1,7 +1,6 @@
 #include "pairs.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,41 +229,4 @@ int pairs_tails(const struct pairs *pairs, struct pairs_tail *out, struct err *e
                                                                       : VERDICT_INCONCLUSIVE;
     }
     return (int)pairs->call_count;
-}
-
-int pairs_verdicts(const struct pairs *pairs, double effect_min, struct verdict_timed *out,
-                   struct err *err)
-{
-    struct verdict_timed family[VERDICT_FAMILY_MAX];
-    size_t of_family[VERDICT_FAMILY_MAX];
-    size_t gating = 0;
-    for (size_t m = 0; m < pairs->metric_count; m++) {
-        const struct pairs_metric *metric = &pairs->metrics[m];
-        const struct metric *row = metric_find(metric->id);
-        const struct verdict_pairs input = {
-            .a = metric->a,
-            .b = metric->b,
-            .pairs = pairs->count,
-            .unsteady = pairs->unsteady,
-            .few_samples = metric->few_samples,
-            .higher_better = row != NULL && row->better == METRIC_HIGHER,
-            .effect_min = effect_min,
-        };
-        int code = verdict_timed(&input, &out[m], err);
-        if (code != 0) {
-            return err_prefix(err, code, "%s", metric->id);
-        }
-        if (gating < VERDICT_FAMILY_MAX) {
-            of_family[gating] = m;
-            family[gating++] = out[m];
-        } else if (out[m].verdict == VERDICT_WORSE || out[m].verdict == VERDICT_BETTER) {
-            out[m].verdict = VERDICT_INCONCLUSIVE; /* past the family's limit: information */
-            out[m].reason = VERDICT_FAMILY;
-        }
-    }
-    int code = verdict_family(family, gating, err);
-    for (size_t i = 0; i < gating && code == 0; i++) {
-        out[of_family[i]] = family[i];
-    }
-    return code;
 }

@@ -63,8 +63,3 @@ struct pairs_tail {
 
 /* One entry for each call, into out[PAIRS_CALLS_MAX]. Returns how many. */
 int pairs_tails(const struct pairs *pairs, struct pairs_tail *out, struct err *err);
-
-/* The verdict on each metric (throughput is time per op turned round, and not one more), into
- * out[PAIRS_METRICS_MAX]; the gating ones adjusted together. */
-int pairs_verdicts(const struct pairs *pairs, double effect_min, struct verdict_timed *out,
-                   struct err *err);

@@ -20,21 +20,21 @@
 #define STOP_GRACE_NS (15 * NS_PER_SEC)
 #define ARGS_MAX 48
 
-/* A port that was free a moment ago. */
-static int free_port(void)
+/* A port that nobody else is given while *out_fd, the caller's, is open: it is bound but does not
+ * listen, so that a server with SO_REUSEADDR may take it. Negative when there is none. */
+static int hold_port(int *out_fd)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t bytes = sizeof address;
-    int port = -1;
-    if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-        getsockname(fd, (struct sockaddr *)&address, &bytes) == 0) {
-        port = ntohs(address.sin_port);
+    int one = 1;
+    *out_fd = fd;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        bind(fd, (struct sockaddr *)&address, sizeof address) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &bytes) != 0) {
+        return -errno;
     }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return port;
+    return ntohs(address.sin_port);
 }
 
 static void log_tail(const char *path, char *out, size_t bytes)
@@ -183,7 +183,8 @@ int service_start(struct service *service, const struct service_options *options
         return code;
     }
     snprintf(service->log_path, sizeof service->log_path, "%s/codeqd.log", service->redis.dir);
-    int port = free_port();
+    int held = -1;
+    int port = hold_port(&held); /* until codeqd listens there */
     code = port > 0 ? start_codeqd(service, port, err) : err_set(err, -EIO, "no free port");
     if (code == 0) {
         snprintf(service->url, sizeof service->url, "http://127.0.0.1:%d", port);
@@ -191,6 +192,9 @@ int service_start(struct service *service, const struct service_options *options
     }
     if (code == 0) {
         code = wait_ready(service, &spec->target, err);
+    }
+    if (held >= 0) {
+        close(held);
     }
     for (size_t i = 0; i < options->tenant_count; i++) {
         struct load_tenant *tenant = &spec->tenants[i];

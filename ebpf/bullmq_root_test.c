@@ -11,6 +11,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "loader.h"
 #include "trace_fixture.h"
 
 static struct redis_server server;
@@ -89,7 +90,7 @@ static int end(void **state)
 
 int main(void)
 {
-    int code = tracer_check();
+    int code = tracer_check(LOADER_NEEDS_ADMIN);
     if (code != 0) {
         return code;
     }

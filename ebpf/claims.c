@@ -473,19 +473,6 @@ static void view_tick(void *context)
     loader_ring_consume(state->loader);
 }
 
-static const struct report_column columns[] = {
-    {"scheduler", "scheduler", REPORT_LABEL},
-    {"event", "event", REPORT_LABEL},
-    {"calls", "calls", REPORT_COUNT},
-    {"tasks", "tasks", REPORT_COUNT},
-    {"rate_per_sec", "tasks/s", REPORT_NUMBER},
-    {"latency_ns_p50", "p50", REPORT_NS},
-    {"latency_ns_p99", "p99", REPORT_NS},
-    {"latency_ns_max", "max", REPORT_NS},
-    {"time_ns", "time", REPORT_NS},
-    {"latency_ns", "latency", REPORT_HIST},
-};
-
 static const struct report_column stage_columns[] = {
     {"outcome", "outcome", REPORT_LABEL},   {"stage", "stage", REPORT_LABEL},
     {"count", "claims", REPORT_COUNT},      {"latency_ns_p50", "p50", REPORT_NS},
@@ -494,38 +481,16 @@ static const struct report_column stage_columns[] = {
     {"latency_ns", "latency", REPORT_HIST},
 };
 
-static void put_times(struct report_table *table, const struct tally *tally)
-{
-    bool timed = tally->timed > 0;
-    double most = (double)tally->ns_max;
-    double p50 = fmin((double)loghist_quantile(tally->buckets, 0.5), most);
-    double p99 = fmin((double)loghist_quantile(tally->buckets, 0.99), most);
-    report_number(table, timed ? p50 : (double)NAN);
-    report_number(table, timed ? p99 : (double)NAN);
-    report_number(table, timed ? most : (double)NAN);
-}
-
 /* Since the start, as the view of the wire. */
 static void view_collect(void *context, struct report *report)
 {
     struct state *state = context;
     loader_ring_consume(state->loader);
-    struct report_table *table =
-        report_table(report, "leases", columns, sizeof columns / sizeof columns[0]);
+    struct report_table *table = tally_table(report);
     for (int r = 0; r < ROWS; r++) {
-        const struct tally *tally = &state->rows[r];
-        if (tally->calls == 0) {
-            continue;
+        if (state->rows[r].calls > 0) {
+            tally_report(table, report, "codeqd", row_names[r], &state->rows[r]);
         }
-        report_text(table, "codeqd");
-        report_text(table, row_names[r]);
-        report_number(table, (double)tally->calls);
-        report_number(table, (double)tally->tasks);
-        report_number(table,
-                      report->elapsed > 0 ? (double)tally->tasks / report->elapsed : (double)NAN);
-        put_times(table, tally);
-        report_number(table, (double)tally->ns);
-        report_hist(table, tally->buckets, tally->ns);
     }
     table = report_table(report, "claims", stage_columns,
                          sizeof stage_columns / sizeof stage_columns[0]);
@@ -539,7 +504,7 @@ static void view_collect(void *context, struct report *report)
             report_text(table, got ? "granted" : "empty");
             report_text(table, stage_names[s]);
             report_number(table, (double)tally->calls);
-            put_times(table, tally);
+            tally_report_times(table, tally);
             report_number(table, (double)tally->ns);
             report_number(table, whole->ns > 0 ? 100.0 * (double)tally->ns / (double)whole->ns
                                                : (double)NAN);

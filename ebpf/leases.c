@@ -730,19 +730,6 @@ static void view_tick(void *context)
     loader_ring_consume(state->loader);
 }
 
-static const struct report_column columns[] = {
-    {"scheduler", "scheduler", REPORT_LABEL},
-    {"event", "event", REPORT_LABEL},
-    {"calls", "calls", REPORT_COUNT},
-    {"tasks", "tasks", REPORT_COUNT},
-    {"rate_per_sec", "tasks/s", REPORT_NUMBER},
-    {"latency_ns_p50", "p50", REPORT_NS},
-    {"latency_ns_p99", "p99", REPORT_NS},
-    {"latency_ns_max", "max", REPORT_NS},
-    {"time_ns", "time", REPORT_NS},
-    {"latency_ns", "latency", REPORT_HIST},
-};
-
 static const struct report_column open_columns[] = {
     {"scheduler", "scheduler", REPORT_LABEL},
     {"open", "leases open", REPORT_NUMBER},
@@ -758,21 +745,7 @@ static void report_scheduler(struct report_table *table, struct report *report,
         if (tally->calls == 0 && tally->tasks == 0) {
             continue;
         }
-        bool timed = tally->timed > 0;
-        double most = (double)tally->ns_max;
-        report_text(table, scheduler->name);
-        report_text(table, row_names[r]);
-        report_number(table, tally->calls > 0 ? (double)tally->calls : (double)NAN);
-        report_number(table, (double)tally->tasks);
-        report_number(table,
-                      report->elapsed > 0 ? (double)tally->tasks / report->elapsed : (double)NAN);
-        report_number(table, timed ? fmin((double)loghist_quantile(tally->buckets, 0.5), most)
-                                   : (double)NAN);
-        report_number(table, timed ? fmin((double)loghist_quantile(tally->buckets, 0.99), most)
-                                   : (double)NAN);
-        report_number(table, timed ? most : (double)NAN);
-        report_number(table, timed ? (double)tally->ns : (double)NAN);
-        report_hist(table, tally->buckets, tally->ns);
+        tally_report(table, report, scheduler->name, row_names[r], tally);
     }
 }
 
@@ -802,8 +775,7 @@ static void view_collect(void *context, struct report *report)
 {
     struct state *state = context;
     view_tick(state);
-    struct report_table *table =
-        report_table(report, "leases", columns, sizeof columns / sizeof columns[0]);
+    struct report_table *table = tally_table(report);
     for (int i = 0; i < state->schedulers_len; i++) {
         report_scheduler(table, report, &state->schedulers[i]);
     }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "loader.h"
 #include "trace_fixture.h"
 
 #define TASKS 60
@@ -371,7 +372,7 @@ static int end(void **state)
 
 int main(void)
 {
-    int code = tracer_check();
+    int code = tracer_check(LOADER_NEEDS_ADMIN);
     if (code != 0) {
         return code;
     }

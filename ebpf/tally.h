@@ -1,9 +1,11 @@
-/* A count with its times: what one row of the lease tables shows. Plain data. */
+/* A count with its times, and the table of lease events, whose rows are such counts. Plain data;
+ * main thread only. */
 #pragma once
 
 #include <stdint.h>
 
 #include "loghist.h"
+#include "report.h"
 
 struct tally {
     uint64_t calls;
@@ -21,3 +23,11 @@ static inline void tally_time(struct tally *tally, uint64_t ns)
     tally->ns_max = ns > tally->ns_max ? ns : tally->ns_max;
     tally->buckets[loghist_bucket(ns)]++;
 }
+
+/* The numbers p50, p99 and max of a row. */
+void tally_report_times(struct report_table *table, const struct tally *tally);
+
+/* The table "leases", and a row of it. */
+struct report_table *tally_table(struct report *report);
+void tally_report(struct report_table *table, const struct report *report, const char *scheduler,
+                  const char *event, const struct tally *tally);

@@ -13,10 +13,10 @@
 
 #define OUTPUT_BYTES_MAX (1 << 22)
 
-int tracer_check(void)
+int tracer_check(unsigned needs)
 {
     struct err err = {""};
-    if (getenv("CODEQ_TRACE") == NULL || loader_check(LOADER_NEEDS_ADMIN, &err) != 0) {
+    if (getenv("CODEQ_TRACE") == NULL || loader_check(needs, &err) != 0) {
         printf("skipped: %s\n",
                getenv("CODEQ_TRACE") == NULL ? "CODEQ_TRACE names no program" : err.text);
         return 77;

@@ -26,8 +26,9 @@ struct tracer {
     char dir[64];
 };
 
-/* 0; 77 with the reason printed where BPF may not be loaded here. */
-int tracer_check(void);
+/* 0; 77 with the reason printed where BPF with those rights (loader_check's needs) may not be
+ * loaded here. */
+int tracer_check(unsigned needs);
 
 /* Start codeq-trace ARGS... --json and wait until it says that it traces. */
 void tracer_start(struct tracer *tracer, const char *const *args);

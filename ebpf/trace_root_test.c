@@ -19,93 +19,9 @@
 #include "base/json.h"
 #include "base/redis_server.h"
 #include "loader.h"
+#include "trace_fixture.h"
 
-/* Exact: all of these are whole numbers below 2^53. */
-#define assert_count(got, wanted) assert_true((got) == (wanted))
-
-static const char *program;
 static struct redis_server server;
-
-struct tracer {
-    struct child child;
-    char dir[64];
-};
-
-static char *slurp(const char *dir, const char *name)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *file = fopen(path, "re");
-    char *text = calloc(1, 1 << 22);
-    assert_non_null(text);
-    if (file != NULL) {
-        size_t n = fread(text, 1, (1 << 22) - 1, file);
-        text[n] = '\0';
-        fclose(file);
-    }
-    return text;
-}
-
-/* Start codeq-trace ARGS... --json and wait until it says that it traces. */
-static void tracer_start(struct tracer *tracer, const char *const *args)
-{
-    const char *argv[32] = {program};
-    int n = 1;
-    while (*args != NULL) {
-        argv[n++] = *args++;
-    }
-    argv[n++] = "--json";
-    argv[n] = NULL;
-    strcpy(tracer->dir, "/tmp/codeq-trace-XXXXXX");
-    assert_non_null(mkdtemp(tracer->dir));
-    char path[128];
-    snprintf(path, sizeof path, "%s/out", tracer->dir);
-    int out = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    snprintf(path, sizeof path, "%s/err", tracer->dir);
-    int err_fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    struct child_options options = {
-        .argv = argv, .stdin_fd = -1, .stdout_fd = out, .stderr_fd = err_fd, .cpu = -1};
-    struct err err = {""};
-    tracer->child = (struct child){0};
-    if (child_start(&tracer->child, &options, &err) != 0) {
-        fail_msg("%s", err.text);
-    }
-    close(out);
-    close(err_fd);
-    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 10 * NS_PER_SEC;
-    for (;;) {
-        char *text = slurp(tracer->dir, "err");
-        int ready = strstr(text, "tracing") != NULL;
-        int64_t now_ns = clock_monotonic_ns(clock_system());
-        if (!ready &&
-            (now_ns > deadline_ns || child_wait(&tracer->child, now_ns + NS_PER_MS) == 0)) {
-            fail_msg("codeq-trace did not start: %s", text);
-        }
-        free(text);
-        if (ready) {
-            return;
-        }
-    }
-}
-
-/* Stop it and read its report, the caller's. */
-static struct json *tracer_stop(struct tracer *tracer)
-{
-    if (tracer->child.pid > 0) {
-        kill(tracer->child.pid, SIGINT);
-    }
-    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 10 * NS_PER_SEC;
-    assert_int_equal(child_wait(&tracer->child, deadline_ns), 0);
-    char *text = slurp(tracer->dir, "out");
-    struct err err = {""};
-    struct json *report = json_parse(text, strlen(text), &err);
-    if (report == NULL) {
-        fail_msg("%s in: %s", err.text, text);
-    }
-    free(text);
-    remove_tree(tracer->dir);
-    return report;
-}
 
 static void benchmark(const char *requests, const char *pipeline, const char *tests)
 {
@@ -158,26 +74,9 @@ static void talk(int fd, const char *bytes, size_t len, const char *until)
     }
 }
 
-static const struct json *row_of(const struct json *report, const char *table, const char *key,
-                                 const char *value)
-{
-    for (const struct json *row = json_first(json_get(report, table)); row != NULL;
-         row = json_next(row)) {
-        if (strcmp(json_string(json_get(row, key), ""), value) == 0) {
-            return row;
-        }
-    }
-    return NULL;
-}
-
 static double count_of(const struct json *report, const char *command)
 {
-    return json_number(json_get(row_of(report, "commands", "command", command), "count"), 0);
-}
-
-static double loss(const struct json *report, const char *key)
-{
-    return json_number(json_get(json_get(report, "losses"), key), -1);
+    return tracer_number(report, "commands", "command", command, "count");
 }
 
 /* What Redis has counted itself. */
@@ -216,11 +115,11 @@ static void counts_equal_commandstats(const char *requests, const char *pipeline
         assert_true(truth >= atof(requests));
         assert_count(count_of(report, pairs[i][0]), truth);
     }
-    assert_count(loss(report, "unparsed_bytes"), 0);
-    assert_count(loss(report, "mixed_requests"), 0);
-    assert_count(loss(report, "desyncs"), 0);
-    assert_count(loss(report, "missed_hits"), 0);
-    assert_count(loss(report, "unmatched_replies"), 0);
+    assert_count(tracer_loss(report, "unparsed_bytes"), 0);
+    assert_count(tracer_loss(report, "mixed_requests"), 0);
+    assert_count(tracer_loss(report, "desyncs"), 0);
+    assert_count(tracer_loss(report, "missed_hits"), 0);
+    assert_count(tracer_loss(report, "unmatched_replies"), 0);
     json_free(report);
 }
 
@@ -255,7 +154,7 @@ static void system_calls_of_one_client_are_counted_to_the_last(void **state)
         talk(fd, "PING\r\n", 6, "+PONG\r\n");
     }
     struct json *report = tracer_stop(&tracer);
-    const struct json *row = row_of(report, "syscalls", "syscall", "write");
+    const struct json *row = tracer_row(report, "syscalls", "syscall", "write");
     assert_count(json_number(json_get(row, "count"), 0), 1000);
     assert_count(json_number(json_get(row, "bytes_per_call"), 0), 7);
     json_free(report);
@@ -303,12 +202,12 @@ static void odd_traffic_is_understood_byte_by_byte(void **state)
             fail_msg("%s: %g", expected[i].command, n);
         }
     }
-    const struct json *lpush = row_of(report, "commands", "command", "LPUSH");
+    const struct json *lpush = tracer_row(report, "commands", "command", "LPUSH");
     assert_count(json_number(json_get(lpush, "errors"), 0), 1);
-    const struct json *get = row_of(report, "commands", "command", "GET");
+    const struct json *get = tracer_row(report, "commands", "command", "GET");
     assert_count(json_number(json_get(get, "nils"), 0), 1);
-    assert_count(loss(report, "unmatched_replies"), 0);
-    assert_count(loss(report, "unparsed_bytes"), 0);
+    assert_count(tracer_loss(report, "unmatched_replies"), 0);
+    assert_count(tracer_loss(report, "unparsed_bytes"), 0);
     json_free(report);
 }
 
@@ -334,8 +233,8 @@ static void more_alternating_commands_than_the_queue_are_all_counted(void **stat
     assert_count(count_of(report, "GET"), 400);
     assert_count(count_of(report, "PING"), 400);
     assert_count(count_of(report, "ECHO"), 2);
-    assert_count(loss(report, "unmatched_replies"), 0);
-    assert_true(loss(report, "mixed_requests") > 0);
+    assert_count(tracer_loss(report, "unmatched_replies"), 0);
+    assert_true(tracer_loss(report, "mixed_requests") > 0);
     json_free(report);
 }
 
@@ -380,7 +279,7 @@ static void server_and_client_side_count_alike(void **state)
     reset_stats();
     benchmark("20000", "1", "set");
     struct json *report = tracer_stop(&tracer);
-    const struct json *row = row_of(report, "commands", "command", "SET");
+    const struct json *row = tracer_row(report, "commands", "command", "SET");
     assert_true(json_number(json_get(row, "client_count"), 0) >= 20000);
     assert_count(json_number(json_get(row, "client_count"), 0),
                  json_number(json_get(row, "server_count"), -1));
@@ -428,14 +327,14 @@ static void leases_of_codeqd_are_counted_task_by_task(void **state)
     struct json *report = tracer_stop(&tracer);
     static const char *const events[] = {"create", "claim", "complete", "lease held"};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
-        const struct json *row = row_of(report, "leases", "event", events[i]);
+        const struct json *row = tracer_row(report, "leases", "event", events[i]);
         assert_count(json_number(json_get(row, "tasks"), 0), 1600);
     }
-    assert_null(row_of(report, "leases", "event", "expired"));
-    assert_null(row_of(report, "leases", "event", "refused"));
-    assert_count(json_number(json_get(row_of(report, "leases", "event", "claim"), "calls"), 0),
+    assert_null(tracer_row(report, "leases", "event", "expired"));
+    assert_null(tracer_row(report, "leases", "event", "refused"));
+    assert_count(json_number(json_get(tracer_row(report, "leases", "event", "claim"), "calls"), 0),
                  100);
-    assert_count(loss(report, "events_lost"), 0);
+    assert_count(tracer_loss(report, "events_lost"), 0);
     json_free(report);
 }
 
@@ -446,10 +345,24 @@ static int run_with_rights(const char *rights, char **out_stdout, char **out_std
     char inheritable[128];
     snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
     snprintf(inheritable, sizeof inheritable, "-all%s", rights);
-    const char *argv[] = {
-        "setpriv",    "--reuid",   "65534",          "--regid",   "65534",  "--clear-groups",
-        "--inh-caps", inheritable, "--ambient-caps", inheritable, program,  "commands",
-        "--pid",      pid,         "--duration",     "300ms",     "--json", NULL};
+    const char *argv[] = {"setpriv",
+                          "--reuid",
+                          "65534",
+                          "--regid",
+                          "65534",
+                          "--clear-groups",
+                          "--inh-caps",
+                          inheritable,
+                          "--ambient-caps",
+                          inheritable,
+                          getenv("CODEQ_TRACE"),
+                          "commands",
+                          "--pid",
+                          pid,
+                          "--duration",
+                          "300ms",
+                          "--json",
+                          NULL};
     struct child_options options = {
         .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
     struct err err = {""};
@@ -534,8 +447,8 @@ static void profile_finds_the_servers_stacks_on_and_off_the_cpu(void **state)
                                                off ? "--off-cpu" : "--frequency=499", NULL});
         benchmark("100000", "1", "set");
         struct json *report = tracer_stop(&tracer);
-        assert_non_null(row_of(report, "functions", "function", "redis-server"));
-        char *folded = slurp(dir, "stacks.folded");
+        assert_non_null(tracer_row(report, "functions", "function", "redis-server"));
+        char *folded = tracer_slurp(dir, "stacks.folded");
         assert_non_null(strstr(folded, "redis-server;")); /* a sample may lack its stack */
         assert_non_null(strstr(folded, off ? "schedule" : ";"));
         free(folded);
@@ -644,11 +557,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    program = getenv("CODEQ_TRACE");
-    struct err err = {""};
-    if (program == NULL || loader_check(0, &err) != 0) {
-        printf("skipped: %s\n", program == NULL ? "CODEQ_TRACE names no program" : err.text);
-        return 77;
+    int code = tracer_check(0);
+    if (code != 0) {
+        return code;
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(system_calls_of_one_client_are_counted_to_the_last),

@@ -666,13 +666,8 @@ static void claim_answer_none(struct claim *claim)
 static void claim_pass_on(struct claim *claim, const struct queue *from)
 {
     struct queue *by = claim->park.woken_by;
-    struct service *service = claim->request->service;
-    if (by != NULL) {
-        metrics_observe(service->metrics, METRICS_CLAIM_WAKE,
-                        clock_monotonic_ns(service->clock) - claim->park.woken_ns);
-    }
     if (by != NULL && (claim->park.chain || by != from)) {
-        waiters_work(service, by->tenant, by->number, 1, claim->park.chain);
+        waiters_work(claim->request->service, by->tenant, by->number, 1, claim->park.chain);
     }
 }
 
@@ -793,6 +788,10 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
         int64_t until_ms = result->claimed[0].lease_until_ms;
         reaper_clock(request->service->reaper, until_ms - claim->lease_ms);
         reaper_due(request->service->reaper, &queue, until_ms);
+        if (claim->park.woken_by != NULL && claim->got == 0) {
+            metrics_observe(request->service->metrics, METRICS_CLAIM_WAKE,
+                            clock_monotonic_ns(request->service->clock) - claim->park.woken_ns);
+        }
         metrics_count_command(request->service->metrics, METRICS_CLAIMED,
                               claim->queues[claim->at]->metrics_slot, result->claimed_count);
         for (size_t i = 0; i < result->claimed_count; i++) {

@@ -2,7 +2,6 @@
  * silence, logins, and servers that are none. */
 #include "base/test.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/redis_cluster.h"
 #include "store/conn_fault.h"
 #include "store/keys.h"
 #include "store/store.h"
@@ -372,18 +372,6 @@ static void a_read_only_replica_refuses_without_a_trace(void **state)
     assert_accounts(f);
 }
 
-/* A TCP port of loopback that is free now, as text. */
-static void free_port(char out[8])
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof at;
-    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &bytes), 0);
-    snprintf(out, 8, "%u", ntohs(at.sin_port));
-    close(fd);
-}
-
 /* Until INFO replication of the server says what, at most 15 s. */
 static void wait_for_replication(const struct redis_server *server, const char *what)
 {
@@ -408,8 +396,8 @@ static void of_several_addresses_the_master_is_used_and_its_successor_after_it_i
     struct fixture *f = *state;
     char first[8];
     char second[8];
-    free_port(first);
-    free_port(second);
+    snprintf(first, sizeof first, "%d", redis_cluster_free_port());
+    snprintf(second, sizeof second, "%d", redis_cluster_free_port());
     const char *const of_master[] = {"--port", first, "--repl-diskless-sync-delay", "0", NULL};
     const char *const of_replica[] = {"--port", second, "--replicaof", "127.0.0.1", first, NULL};
     struct redis_server_options as_master = {.config = of_master, .cpu = -1};
