@@ -756,6 +756,7 @@ static void on_reply(struct conn *conn)
             conn->down_reason = err;
             lost(conn, true);
         } else if (conn->resolving) {
+            conn->login_replies++; /* it was no login: nothing that was in use is lost */
             on_resolved(conn);
         } else if (is_other_role(conn)) {
             conn->login_replies++;
