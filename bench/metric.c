@@ -11,6 +11,7 @@ const struct metric metric_table[] = {
     {"time_ns_per_op", "ns", "ns/op", TIMED},
     {"client_cpu_us_per_op", "us", "client CPU us/op", TIMED},
     {"redis_cpu_us_per_op", "us", "Redis CPU us/op", TIMED},
+    {"redis_script_us_per_op", "us", "Redis script us/op", TIMED, .shown_only = true},
     {"latency_ns_p50", "ns", "p50", TIMED},
     {"latency_ns_p90", "ns", "p90", TIMED},
     {"latency_ns_p99", "ns", "p99", TIMED},

@@ -192,6 +192,7 @@ static void a_whole_run_measures_counts_profiles_and_verifies(void **state)
     assert_true(value_of(run.out, "cycle.round_trips_per_op") == 3);
     assert_true(value_of(run.out, "cycle.redis_commands_per_op") == 3);
     assert_true(value_of(run.out, "cycle.redis_calls_per_op") > 3);
+    assert_true(value_of(run.out, "cycle.redis_script_us_per_op") > 1);
     assert_true(value_of(run.out, "cycle.bytes_to_redis_per_op") > 300);
     assert_true(value_of(run.out, "cycle.bytes_from_redis_per_op") > 100);
     assert_true(value_of(run.out, "cycle.syscalls_per_op") >= 6);

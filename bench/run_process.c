@@ -261,8 +261,14 @@ static int preload(struct session *session, const struct scenario *scenario, str
 struct redis_sample {
     int64_t calls; /* commands executed, scripts' inner calls included, INFO left out */
     double cpu_us;
+    double script_us; /* in scripts and functions; INFO commandstats' usec */
     struct json *by_name; /* command -> calls; owned */
 };
+
+static bool is_script(const char *name)
+{
+    return strncmp(name, "eval", 4) == 0 || strncmp(name, "fcall", 5) == 0;
+}
 
 static int redis_sample(const struct redis_server *server, struct redis_sample *out,
                         struct err *err)
@@ -284,6 +290,10 @@ static int redis_sample(const struct redis_server *server, struct redis_sample *
                 snprintf(name, sizeof name, "%.*s", (int)(calls - p - 8), p + 8);
                 out->calls += count;
                 json_add_int(out->by_name, name, count);
+                const char *usec = strstr(calls, ",usec=");
+                if (is_script(name) && usec != NULL && (end == NULL || usec < end)) {
+                    out->script_us += strtod(usec + 6, NULL);
+                }
             }
         }
         p = strchr(p, '\n');
@@ -333,6 +343,7 @@ struct figures {
     struct windows *windows; /* of a run that is cut into them; NULL */
     struct windows_sum sum;
     struct redis_sample redis_before, redis_after;
+    double measured_share; /* of what Redis did in between: the rest is warm-up */
     struct noise_sample noise_before, noise_after;
     struct json *stopped; /* replies */
     struct json *counters;
@@ -441,9 +452,7 @@ static int sum_windows(struct figures *figures, struct json *line, uint64_t seed
     json_add_int(line, "warm_cut", (int64_t)figures->sum.cut);
     json_add_bool(line, "steady", figures->sum.steady);
     figures->ops = figures->sum.ops;
-    figures->redis_after.cpu_us = figures->redis_before.cpu_us +
-                                  (figures->redis_after.cpu_us - figures->redis_before.cpu_us) *
-                                      (double)figures->sum.ops / (double)all;
+    figures->measured_share = (double)figures->sum.ops / (double)all;
     figures->stopped = json_new_object();
     json_add_int(figures->stopped, "duration_ns", figures->sum.dur_ns);
     json_add_int(figures->stopped, "cpu_ns", figures->sum.cpu_ns);
@@ -460,7 +469,10 @@ static int add_timed(const struct session *session, struct json *line,
     if (dur_ns <= 0 || cpu_ns < 0 || json_count(latency) == 0) {
         return err_set(err, -EPROTO, "driver: stop: duration_ns, cpu_ns or latency is missing");
     }
-    double redis_cpu_us = figures->redis_after.cpu_us - figures->redis_before.cpu_us;
+    double redis_cpu_us =
+        figures->measured_share * (figures->redis_after.cpu_us - figures->redis_before.cpu_us);
+    double script_us = figures->measured_share *
+                       (figures->redis_after.script_us - figures->redis_before.script_us);
     struct noise noise;
     noise_between(&figures->noise_before, &figures->noise_after, &noise);
     double own = ((double)cpu_ns + redis_cpu_us * 1e3) / (double)dur_ns /
@@ -473,6 +485,7 @@ static int add_timed(const struct session *session, struct json *line,
     json_add_number(line, "rate", round((double)figures->ops / ((double)dur_ns / 1e9)));
     json_add_number(line, "cpu_us", (double)cpu_ns / 1e3);
     json_add_number(line, "redis_cpu_us", round(redis_cpu_us));
+    json_add_number(line, "redis_script_us", round(script_us));
     json_add_number(line, "steal_ratio", round(noise.steal_ratio * 1e4) / 1e4);
     json_add_number(line, "ctxsw_per_sec", round(noise.context_switches_per_sec));
     json_add_string(line, "noise", words);
@@ -598,7 +611,7 @@ int run_process(struct session *session, const struct scenario *scenario,
         goto stopped;
     }
     struct drive_client client = {.to_fd = -1, .from_fd = -1};
-    struct figures figures = {0};
+    struct figures figures = {.measured_share = 1};
     struct json *line = NULL;
     code = check_version(&server, scenario, err);
     if (code != 0) {

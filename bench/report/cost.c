@@ -179,8 +179,14 @@ static void add_times(struct parts *parts, const struct section_side *side, int 
     if (!isfinite(wall) || !isfinite(client) || !isfinite(redis)) {
         return;
     }
+    double script = metric_of(side, "redis_script_us_per_op") * 1e3; /* not in earlier sets */
     part_of(parts, "client's CPU")->value[s] = client;
-    part_of(parts, "Redis' CPU, scripts and its event loop")->value[s] = redis;
+    if (isfinite(script) && script <= redis) {
+        part_of(parts, "Redis in scripts")->value[s] = script;
+        part_of(parts, "Redis' event loop and sockets, CPU")->value[s] = redis - script;
+    } else {
+        part_of(parts, "Redis' CPU, scripts and its event loop")->value[s] = redis;
+    }
     part_of(parts, "neither: waiting, wake-ups")->value[s] = fmax(0, wall - client - redis);
 }
 

@@ -60,6 +60,20 @@ static int make_set(void **state)
     json_add_number(metric, "value", 45063.5);
     json_append(json_add_array(metric, "values"), json_new_number(45063.5));
     json_append(metrics, metric);
+    static const struct {
+        const char *id;
+        double value;
+    } timed[] = {{"cycle.time_ns_per_op", 46000},
+                 {"cycle.client_cpu_us_per_op", 9},
+                 {"cycle.redis_cpu_us_per_op", 37},
+                 {"cycle.redis_script_us_per_op", 27}};
+    for (size_t i = 0; i < sizeof timed / sizeof *timed; i++) {
+        metric = json_new_object();
+        json_add_string(metric, "id", timed[i].id);
+        json_add_string(metric, "class", "timed");
+        json_add_number(metric, "value", timed[i].value);
+        json_append(metrics, metric);
+    }
     struct json *line = json_new_object();
     json_add_int(line, "v", 1);
     json_add_int(line, "run", 0);
@@ -160,6 +174,16 @@ static void figures_and_tables_stand_in_the_markup_itself(void **state)
     free(page);
 }
 
+static void the_time_of_redis_is_told_apart_by_scripts_and_the_rest(void **state)
+{
+    (void)state;
+    struct report_input input = {.a = {dir, ""}};
+    char *page = print(&input);
+    assert_non_null(strstr(page, "Redis in scripts 27"));
+    assert_non_null(strstr(page, "Redis&#39; event loop and sockets, CPU 10"));
+    free(page);
+}
+
 static void the_verdict_leads_a_comparison(void **state)
 {
     (void)state;
@@ -199,6 +223,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_page_asks_for_nothing_from_outside, make_set, drop_set),
         cmocka_unit_test_setup_teardown(figures_and_tables_stand_in_the_markup_itself, make_set,
                                         drop_set),
+        cmocka_unit_test_setup_teardown(the_time_of_redis_is_told_apart_by_scripts_and_the_rest,
+                                        make_set, drop_set),
         cmocka_unit_test_setup_teardown(the_verdict_leads_a_comparison, make_set, drop_set),
         cmocka_unit_test_setup_teardown(a_set_without_a_file_is_an_error_that_names_it, make_set,
                                         drop_set),
