@@ -120,6 +120,7 @@ enum wire_event_type {
     WIRE_COMMAND,
     WIRE_SYSCALL,
     WIRE_OFF_CPU,
+    WIRE_HTTP, /* bytes: method and path; length: status */
 };
 
 struct wire_event {
