@@ -118,13 +118,16 @@ static void all_are_replayed_and_all_are_purged(void **state)
     answer_free(&a);
 }
 
-static void replay_refuses_broken_lists(void **state)
+static void replay_and_purge_refuse_broken_lists(void **state)
 {
     (void)state;
     static const char *const bodies[] = {
         "{", "[]", "{\"ids\":1}", "{\"ids\":[]}", "{\"ids\":[1]}", "{\"ids\":[\"x\"]}"};
     for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
         struct answer a = http_post(&f, "/v1/codeq/admin/queues/X/dlq/purge", bodies[i]);
+        expect(&a, 400, NULL);
+        answer_free(&a);
+        a = http_post(&f, "/v1/codeq/admin/queues/X/dlq/replay", bodies[i]);
         expect(&a, 400, NULL);
         answer_free(&a);
     }
@@ -235,7 +238,7 @@ int main(void)
         cmocka_unit_test(dead_letters_are_listed_by_page_over_all_shards),
         cmocka_unit_test(named_ones_are_replayed_and_the_rest_stay),
         cmocka_unit_test(all_are_replayed_and_all_are_purged),
-        cmocka_unit_test(replay_refuses_broken_lists),
+        cmocka_unit_test(replay_and_purge_refuse_broken_lists),
         cmocka_unit_test(task_is_deleted_unless_it_is_leased),
         cmocka_unit_test(cleanup_answers_as_codeq_does),
         cmocka_unit_test(cleanup_deletes_what_ended_a_retention_before_and_nothing_else),

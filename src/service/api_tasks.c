@@ -1467,9 +1467,11 @@ static const char *artifacts_read(const struct body_value *list, char **at)
             strchr(name, '\\') != NULL || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
             return "artifact name is missing or not a plain file name";
         }
+        if (content != NULL) {
+            return "artifacts with contentBase64 are not stored here: give a url";
+        }
         if (url == NULL || !is_http_url(url)) {
-            return content != NULL ? "artifacts with contentBase64 are not stored here: give a url"
-                                   : "artifact needs an http(s) url";
+            return "artifact needs an http(s) url";
         }
         if (!first) {
             *p++ = ',';

@@ -246,6 +246,9 @@ static void result_is_checked(void **state)
          "artifact name is missing or not a plain file name"},
         {"{\"status\":\"COMPLETED\",\"result\":{},\"artifacts\":[{\"name\":\"a\"}]}",
          "artifact needs an http(s) url"},
+        {"{\"status\":\"COMPLETED\",\"result\":{},\"artifacts\":[{\"name\":\"a\","
+         "\"contentBase64\":\"YQ==\",\"url\":\"http://e.com/a\"}]}",
+         "artifacts with contentBase64 are not stored here: give a url"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         expect_to(task.id, "result", cases[i].body, 400, cases[i].error);

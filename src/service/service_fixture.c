@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 
 #include "base/clock.h"
+#include "service/traffic.h"
 
 /* The port that codeqd says it listens on; 0: it has not said. */
 static unsigned port_of_log(struct service_fixture *f)
@@ -33,6 +34,7 @@ void codeqd_start(struct service_fixture *f, const char *const *arguments)
 {
     const char *program = getenv("CODEQD");
     assert_non_null(program);
+    traffic_start();
     f->token = "dev-token";
     snprintf(f->address, sizeof(f->address), "127.0.0.1:%u", f->port);
     snprintf(f->redis_url, sizeof(f->redis_url), "unix:%s", f->redis.socket_path);
@@ -99,6 +101,16 @@ void service_stop(struct service_fixture *f)
     redis_server_stop(&f->redis);
 }
 
+char *redis_say(struct service_fixture *f, const char *command)
+{
+    char *text = NULL;
+    struct err err = {""};
+    if (redis_server_ask(f->redis.socket_path, command, &text, &err) != 0) {
+        fail_msg("%s: %s", command, err.text);
+    }
+    return text;
+}
+
 /* ---- HTTP ---- */
 
 int http_connect(struct service_fixture *f)
@@ -111,11 +123,13 @@ int http_connect(struct service_fixture *f)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    traffic_connected(fd);
     return fd;
 }
 
 void http_send(int fd, const char *data, size_t bytes)
 {
+    traffic_sent(fd, data, bytes);
     while (bytes > 0) {
         ssize_t n = send(fd, data, bytes, MSG_NOSIGNAL);
         if (n <= 0) {
@@ -170,6 +184,7 @@ struct answer http_read(int fd, bool no_body)
         fail_msg("an answer broke off in its body");
     }
     answer.json = bytes == 0 ? NULL : json_parse(answer.body, bytes, NULL);
+    traffic_answered(fd, answer.status, answer.head, answer.json);
     return answer;
 }
 

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/redis_server.h"
 
-#define SERVICE_ARGS_MAX 24
+#define SERVICE_ARGS_MAX 40
 #define SERVICE_DEADLINE_NS (20 * NS_PER_SEC) /* for anything that must happen */
 
 struct service_fixture {
@@ -37,6 +37,9 @@ int codeqd_stop(struct service_fixture *f);
 
 /* What codeqd has logged so far; the caller frees it. */
 char *codeqd_log(struct service_fixture *f);
+
+/* One inline command for the Redis, and its reply's text, which the caller frees. */
+char *redis_say(struct service_fixture *f, const char *command);
 
 /* ---- HTTP ---- */
 

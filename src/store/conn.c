@@ -746,8 +746,12 @@ static void on_reply(struct conn *conn)
     const struct conn_node *top = &conn->nodes[0];
     struct err err = {""};
     if (top->type == CONN_FAILURE) {
-        int bytes = top->bytes < 300 ? (int)top->bytes : 300;
-        err_set(&err, 0, "redis at %s: %.*s", conn->where, bytes, top->data);
+        /* Redis repeats arguments of a command that it does not know: payloads, or a password. */
+        static const char repeated[] = ", with args beginning with";
+        const char *cut = memmem(top->data, top->bytes, repeated, sizeof(repeated) - 1);
+        size_t bytes = cut == NULL ? top->bytes : (size_t)(cut - top->data);
+        err_set(&err, 0, "redis at %s: %.*s", conn->where, bytes < 300 ? (int)bytes : 300,
+                top->data);
     }
     if (conn->login_replies != 0) {
         conn->login_replies--;
