@@ -57,16 +57,13 @@ static int tell(struct redis_cluster *cluster, unsigned node, const char *comman
     return code;
 }
 
-static int start_node(struct redis_cluster *cluster, unsigned node,
-                      const struct redis_cluster_options *options, struct err *err)
+/* Run a node on its port, for the first time or again. */
+static int run_node(struct redis_cluster *cluster, unsigned node,
+                    const struct redis_cluster_options *options, bool again, struct err *err)
 {
     const char *config[REDIS_SERVER_ARGS_MAX];
     char port[8], timeout[16];
     size_t n = 0;
-    cluster->ports[node] = redis_cluster_free_port();
-    if (cluster->ports[node] < 0) {
-        return err_set(err, cluster->ports[node], "no free port for a redis node");
-    }
     snprintf(port, sizeof port, "%d", cluster->ports[node]);
     snprintf(timeout, sizeof timeout, "%d", options->node_timeout_ms);
     const char *own[] = {"--port",
@@ -94,7 +91,25 @@ static int start_node(struct redis_cluster *cluster, unsigned node,
     }
     config[n] = NULL;
     struct redis_server_options server = {.config = config, .cpu = options->cpu};
-    int code = redis_server_start(&cluster->nodes[node], &server, err);
+    return again ? redis_server_restart(&cluster->nodes[node], &server, err)
+                 : redis_server_start(&cluster->nodes[node], &server, err);
+}
+
+int redis_cluster_restart(struct redis_cluster *cluster,
+                          const struct redis_cluster_options *options, unsigned node,
+                          struct err *err)
+{
+    return run_node(cluster, node, options, true, err);
+}
+
+static int start_node(struct redis_cluster *cluster, unsigned node,
+                      const struct redis_cluster_options *options, struct err *err)
+{
+    cluster->ports[node] = redis_cluster_free_port();
+    if (cluster->ports[node] < 0) {
+        return err_set(err, cluster->ports[node], "no free port for a redis node");
+    }
+    int code = run_node(cluster, node, options, false, err);
     cluster->count = code == 0 ? node + 1 : cluster->count;
     char *id = NULL;
     if (code == 0) {

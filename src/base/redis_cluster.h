@@ -28,6 +28,11 @@ struct redis_cluster {
  * or negative errno with text. */
 int redis_cluster_start(struct redis_cluster *cluster, const struct redis_cluster_options *options,
                         struct err *err);
+/* A node that was killed (redis_server_kill), with the same options: its port, and what its folder
+ * kept. */
+int redis_cluster_restart(struct redis_cluster *cluster,
+                          const struct redis_cluster_options *options, unsigned node,
+                          struct err *err);
 void redis_cluster_stop(struct redis_cluster *cluster); /* a zeroed one is fine */
 
 /* A TCP port of 127.0.0.1 that nobody listens on now, as is the one 10,000 above it. */

@@ -85,15 +85,15 @@ static void read_commandstats(struct scraping *scraping, const char *text, size_
     static const char field[] = "cmdstat_evalsha:";
     const char *at = memmem(text, bytes, field, sizeof(field) - 1);
     char line[INFO_FIELD_BYTES_MAX] = "";
-    scraping->script_calls = 0;
+    scraping->script_calls = scraping->script_calls < 0 ? 0 : scraping->script_calls;
     if (at != NULL) {
         size_t n = (size_t)(text + bytes - at);
         memcpy(line, at, n < sizeof(line) - 1 ? n : sizeof(line) - 1);
         long long calls = 0;
         long long usec = 0;
         if (sscanf(line + sizeof(field) - 1, "calls=%lld,usec=%lld", &calls, &usec) == 2) {
-            scraping->script_calls = calls;
-            scraping->script_seconds = (double)usec / 1e6;
+            scraping->script_calls += calls; /* of each master of a cluster */
+            scraping->script_seconds += (double)usec / 1e6;
         }
     }
 }
@@ -104,7 +104,7 @@ static void on_info(void *owner, struct conn_call *call, enum conn_status status
     (void)owner;
     (void)err;
     struct scraping *scraping = call->user_arg;
-    scraping->redis_up = status == CONN_OK;
+    scraping->redis_up = scraping->redis_up || status == CONN_OK;
     /* A user without the right to INFO still gets the rest. */
     if (status == CONN_OK && reply->nodes[0].type == CONN_STRING) {
         read_commandstats(scraping, reply->nodes[0].data, reply->nodes[0].bytes);
@@ -146,10 +146,8 @@ static void scrape(struct service *service, struct request *request)
         conn_arg(conn, "commandstats", 12);
         struct conn_call call = {
             .done = on_info, .owner = service, .user_arg = scraping, .repeatable = true};
-        scraping->left++;
-        if (conn_end(conn, &call) != 0) {
-            scraping->left--;
-        }
+        int asked_nodes = conn_end_everywhere(conn, &call);
+        scraping->left += asked_nodes > 0 ? (size_t)asked_nodes : 0;
     }
     scraping_done(scraping);
 }

@@ -375,6 +375,19 @@ int cluster_send(struct cluster *cluster, const struct conn_call *call)
     return conn != NULL && conn_adopt(conn, call) ? 0 : -EAGAIN;
 }
 
+int cluster_send_everywhere(struct cluster *cluster, const struct conn_call *call)
+{
+    int sent = 0;
+    for (unsigned i = 0; i < cluster->nodes_end; i++) {
+        struct node *node = cluster->nodes[i];
+        if (node != NULL && node->serves && node->conn->state == CONN_UP &&
+            conn_adopt(node->conn, call)) {
+            sent++;
+        }
+    }
+    return sent > 0 ? sent : -EAGAIN;
+}
+
 bool cluster_redirected(struct cluster *cluster, const struct conn_call *call, const char *text,
                         size_t bytes)
 {

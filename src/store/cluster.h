@@ -36,6 +36,11 @@ void cluster_close(struct cluster *cluster); /* NULL is fine */
  * no room. */
 int cluster_send(struct cluster *cluster, const struct conn_call *call);
 
+/* The same at every node that serves and answers; its done comes once for each. How many, or
+ * -EAGAIN.
+ */
+int cluster_send_everywhere(struct cluster *cluster, const struct conn_call *call);
+
 /* A request's connection; any node's when it has no key. */
 struct conn *cluster_route(struct cluster *cluster, const struct conn_call *call);
 

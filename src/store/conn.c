@@ -315,7 +315,7 @@ void conn_arg_int(struct conn *conn, int64_t value)
     conn_arg(conn, text, sign + number_text(magnitude, text + sign));
 }
 
-int conn_end(struct conn *conn, const struct conn_call *template)
+static int end_at(struct conn *conn, const struct conn_call *template, bool everywhere)
 {
     if (conn->build_failed || conn->closing) {
         conn->build = 0;
@@ -331,7 +331,8 @@ int conn_end(struct conn *conn, const struct conn_call *template)
     call.deadline_ns = clock_monotonic_ns(conn->clock) + conn->command_timeout_ns;
     if (conn->cluster != NULL) {
         conn->build = 0;
-        return cluster_send(conn->cluster, &call);
+        return everywhere ? cluster_send_everywhere(conn->cluster, &call)
+                          : cluster_send(conn->cluster, &call);
     }
     if (!ring_push(conn, &call)) {
         conn->build = 0;
@@ -340,7 +341,17 @@ int conn_end(struct conn *conn, const struct conn_call *template)
     conn->out_end += conn->build;
     conn->build = 0;
     conn->counters.commands++;
-    return 0;
+    return everywhere ? 1 : 0;
+}
+
+int conn_end(struct conn *conn, const struct conn_call *call)
+{
+    return end_at(conn, call, false);
+}
+
+int conn_end_everywhere(struct conn *conn, const struct conn_call *call)
+{
+    return end_at(conn, call, true);
 }
 
 /* Room first: it may move the bytes that are copied, where they are this connection's own. Those of

@@ -126,6 +126,10 @@ void conn_arg_int(struct conn *conn, int64_t value);
 /* Leave room for an argument of bytes and return where it goes (valid until the next call). */
 char *conn_arg_space(struct conn *conn, size_t bytes);
 int conn_end(struct conn *conn, const struct conn_call *call);
+/* The same, at every master of a Redis Cluster that is up: for what has no key and asks a node
+ * about itself. `done` comes once for each. How many, else 1; -EAGAIN as above, or when none is up.
+ */
+int conn_end_everywhere(struct conn *conn, const struct conn_call *call);
 
 /* Walk the arguments of a request in flight: for its `done`, which finds there what was asked.
  * Valid until a request is begun. */
