@@ -109,6 +109,8 @@ enum option_id {
     OPT_OUTPUT,
     OPT_LISTEN,
     OPT_VIA,
+    OPT_EVENTS,
+    OPT_SHOW_KEYS,
 };
 
 static const struct option option_table[] = {
@@ -131,6 +133,8 @@ static const struct option option_table[] = {
     {"output", required_argument, NULL, OPT_OUTPUT},
     {"listen", required_argument, NULL, OPT_LISTEN},
     {"via", required_argument, NULL, OPT_VIA},
+    {"events", no_argument, NULL, OPT_EVENTS},
+    {"show-keys", no_argument, NULL, OPT_SHOW_KEYS},
     {NULL, 0, NULL, 0},
 };
 
@@ -239,6 +243,12 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
         case OPT_LISTEN:
             options->listen = optarg;
             break;
+        case OPT_EVENTS:
+            options->events = true;
+            break;
+        case OPT_SHOW_KEYS:
+            options->show_keys = true;
+            break;
         case OPT_VIA:
             if (strcmp(optarg, "wire") != 0 && strcmp(optarg, "usdt") != 0) {
                 return err_set(err, -EINVAL, "--via: '%s' is neither wire nor usdt", optarg);
@@ -333,7 +343,8 @@ static void run(struct session *session)
 {
     const struct view_options *options = session->options;
     int64_t refreshed_ns = session->start_ns;
-    bool quiet = session->view->quiet || (options->json && !options->interval_given);
+    bool quiet =
+        session->view->quiet || options->events || (options->json && !options->interval_given);
     while (!stop && !ferror(stdout)) {
         int64_t now_ns = clock_monotonic_ns(clock_system());
         int64_t wait_ns = TICK_MS * NS_PER_MS;
@@ -371,7 +382,7 @@ static int trace(const struct view *view, const struct view_options *options, st
                  struct err *err)
 {
     struct session session = {.view = view, .options = options, .target = target};
-    session.tty = isatty(STDOUT_FILENO) && !options->json;
+    session.tty = isatty(STDOUT_FILENO) && !options->json && !options->events;
     session.screen = (struct screen_options){
         .rows_max = options->rows_max,
         .colour = session.tty && getenv("NO_COLOR") == NULL,
@@ -463,6 +474,9 @@ int main(int argc, char **argv)
             return fail(view->name, &err);
         }
         view = &claims_view;
+    }
+    if (options.events || options.show_keys) {
+        view = &command_events_view;
     }
     if (target.pids_len == 0 && target.comms_len == 0 && target.cgroup[0] == '\0') {
         target_add_default_comms(&target);

@@ -3,3 +3,4 @@
 
 struct view;
 extern const struct view commands_view;
+extern const struct view command_events_view; /* with --events or --show-keys */

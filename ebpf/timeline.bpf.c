@@ -40,6 +40,7 @@ static __always_inline void send_slice(__u8 kind, __u32 tgid, __u32 tid, __u32 i
     event->tgid = tgid;
     event->fd = 0;
     event->id = id;
+    event->seq = 0;
     event->index = 0;
     event->tid = tid;
     event->event = kind;
@@ -105,6 +106,7 @@ static __noinline int http_bytes(struct wire_conn_key *key, __u64 base, __u32 ti
         event->tgid = key->tgid;
         event->fd = key->fd;
         event->id = 0;
+        event->seq = 0;
         event->index = 0;
         event->tid = tid;
         event->event = WIRE_HTTP;

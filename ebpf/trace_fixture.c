@@ -11,7 +11,7 @@
 #include "base/redis_server.h"
 #include "loader.h"
 
-#define OUTPUT_BYTES_MAX (1 << 22)
+#define OUTPUT_BYTES_MAX (1 << 25)
 
 int tracer_check(unsigned needs)
 {
@@ -81,20 +81,38 @@ void tracer_start(struct tracer *tracer, const char *const *args)
     }
 }
 
-struct json *tracer_end(struct tracer *tracer)
+struct json *tracer_end_lines(struct tracer *tracer, char **out_lines)
 {
     int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 20 * NS_PER_SEC;
     assert_int_equal(child_wait(&tracer->child, deadline_ns), 0);
     char *text = tracer_slurp(tracer->dir, "out");
+    char *last = text;
+    if (out_lines != NULL) {
+        size_t n = strlen(text);
+        assert_true(n > 0 && text[n - 1] == '\n');
+        text[n - 1] = '\0';
+        last = strrchr(text, '\n');
+        last = last != NULL ? last + 1 : text;
+    }
     struct err err = {""};
-    struct json *report = json_parse(text, strlen(text), &err);
+    struct json *report = json_parse(last, strlen(last), &err);
     if (report == NULL) {
         char *why = tracer_slurp(tracer->dir, "err");
         fail_msg("%s in: %s %s", err.text, text, why);
     }
-    free(text);
+    if (out_lines != NULL) {
+        *last = '\0';
+        *out_lines = text;
+    } else {
+        free(text);
+    }
     remove_tree(tracer->dir);
     return report;
+}
+
+struct json *tracer_end(struct tracer *tracer)
+{
+    return tracer_end_lines(tracer, NULL);
 }
 
 struct json *tracer_stop(struct tracer *tracer)

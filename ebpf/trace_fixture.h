@@ -36,6 +36,8 @@ void tracer_start(struct tracer *tracer, const char *const *args);
 /* Interrupt it, or let it end by itself, and read its report, the caller's. */
 struct json *tracer_stop(struct tracer *tracer);
 struct json *tracer_end(struct tracer *tracer);
+/* The same of one that prints lines before its report: the lines, too, the caller's. */
+struct json *tracer_end_lines(struct tracer *tracer, char **out_lines);
 
 /* A file of dir whole, "" when absent; the caller's. */
 char *tracer_slurp(const char *dir, const char *name);

@@ -24,7 +24,8 @@ enum {
 };
 
 struct pending {
-    __u32 id;
+    __u16 id;
+    __u16 seq; /* of the first of them, as in struct wire_event */
     __u32 n;
     __u64 ns;
 };
@@ -57,6 +58,7 @@ struct wire_conn {
     __u64 want;
     __u32 run_id;
     __u32 run_n;
+    __u32 run_seq;
     __u64 cached_name[3];
     __u32 cached_id;
     __u32 cached_kind;
@@ -189,7 +191,10 @@ __noinline int name_id(__u64 a, __u64 b, __u64 c, __u32 binary)
     if (config.elements) {
         /* Not classified yet: everything is wanted until user space has looked at it. */
         struct wire_mask all = {.request = -1ULL, .reply = -1ULL};
-        if (a == 0x3a4148534c415645ULL || a == 0x4c415645ULL || a == 0x4c4c414346ULL) {
+        if (config.elements == WIRE_ELEMENTS_KEYS) {
+            struct wire_mask keys = {.request = 0xe};
+            bpf_map_update_elem(&masks, &id, &keys, BPF_ANY);
+        } else if (a == 0x3a4148534c415645ULL || a == 0x4c415645ULL || a == 0x4c4c414346ULL) {
             bpf_map_update_elem(&masks, &id, &all, BPF_ANY);
         }
     }
@@ -241,7 +246,8 @@ __noinline int flush_run(struct wire_conn *conn)
     __u32 tail = conn->tail;
     __u32 waiting = tail - conn->head;
     struct pending *last = &conn->queue[(tail - 1) & (WIRE_QUEUE_MAX - 1)];
-    if (waiting > 0 && last->ns == conn->in_ns && last->id == id) {
+    if (waiting > 0 && last->ns == conn->in_ns && last->id == id &&
+        (__u16)(last->seq + last->n) == (__u16)conn->run_seq) {
         last->n += n; /* the same call still: no reply can have been read yet */
         return 0;
     }
@@ -256,6 +262,7 @@ __noinline int flush_run(struct wire_conn *conn)
     }
     struct pending *next = &conn->queue[tail & (WIRE_QUEUE_MAX - 1)];
     next->id = id;
+    next->seq = conn->run_seq;
     next->n = n;
     next->ns = conn->in_ns;
     barrier();
@@ -317,6 +324,7 @@ __noinline int send_element(struct wire_conn *conn, struct resp_window *window, 
     event->tgid = conn->key.tgid;
     event->fd = conn->key.fd;
     event->id = request ? conn->id : conn->queue[conn->head & (WIRE_QUEUE_MAX - 1)].id;
+    event->seq = request ? conn->head_words.requests : 0;
     event->index = index;
     event->tid = (__u32)bpf_get_current_pid_tgid();
     event->event = request ? WIRE_ELEMENT_REQUEST : WIRE_ELEMENT_REPLY;
@@ -484,6 +492,9 @@ static __always_inline void request_done(struct wire_context *context)
     if (conn->run_n > 0 && conn->run_id != conn->id) {
         flush_run(conn);
     }
+    if (conn->run_n == 0) {
+        conn->run_seq = conn->head_words.requests - 1;
+    }
     conn->run_id = conn->id;
     conn->run_n++;
 }
@@ -532,10 +543,11 @@ static __always_inline void reply_done(struct wire_context *context, struct resp
             event->tgid = conn->key.tgid;
             event->fd = conn->key.fd;
             event->id = entry->id;
+            event->seq = entry->seq + conn->taken;
             event->index = 0;
             event->tid = (__u32)bpf_get_current_pid_tgid();
             event->event = WIRE_COMMAND;
-            event->type = dir->type;
+            event->type = dir->first_number < 0 ? '_' : dir->type;
             event->kept = 0;
             event->client = (__u8)conn->head_words.client;
             bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);

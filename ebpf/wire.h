@@ -35,10 +35,16 @@ struct wire_entry {
     __u32 kind; /* enum wire_kind */
 };
 
+enum wire_elements {
+    WIRE_ELEMENTS_NONE,
+    WIRE_ELEMENTS_RULES, /* send what the masks ask for */
+    WIRE_ELEMENTS_KEYS, /* and where a key may be (arguments 1 to 3) of commands without a mask */
+};
+
 struct wire_config {
     __u32 names_preset; /* ids below it are user space's */
     __u32 sample; /* connections whose hash is 0 modulo this; 1: all */
-    __u32 elements; /* send what the masks ask for */
+    __u32 elements; /* enum wire_elements */
     __u32 events; /* send every command */
     /* System call numbers of this machine. */
     __u32 nr_read, nr_write, nr_readv, nr_writev, nr_recvfrom, nr_sendto, nr_recvmsg, nr_sendmsg;
@@ -129,7 +135,8 @@ struct wire_event {
     __u64 length; /* of the element in full */
     __u32 tgid;
     __u32 fd;
-    __u32 id; /* command */
+    __u16 id; /* command */
+    __u16 seq; /* request of its connection, counted from its first, modulo 2^16 */
     __u32 index; /* element number in the message */
     __u32 tid;
     __u8 event; /* enum wire_event_type */

@@ -54,6 +54,7 @@ static const struct preset presets[] = {
     {"SYNC", WIRE_LAST},
     {"PSYNC", WIRE_LAST},
     {"HELLO", WIRE_HELLO},
+    {"AUTH", WIRE_PLAIN}, /* known from the start: none of its arguments is ever asked for */
 };
 #define PRESETS_LEN (sizeof presets / sizeof presets[0])
 
@@ -65,8 +66,8 @@ struct script_name {
 static struct script_name script_names[SCRIPT_NAMES_MAX];
 static int script_names_len;
 
-int wire_configure(struct loader *loader, const struct view_options *options, bool elements,
-                   bool events, struct err *err)
+int wire_configure(struct loader *loader, const struct view_options *options,
+                   enum wire_elements elements, bool events, struct err *err)
 {
     struct wire_config config = {
         .names_preset = PRESETS_LEN + 1 + WIRE_COMMANDS_MAX,

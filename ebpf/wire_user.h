@@ -13,8 +13,8 @@ struct target;
 struct view_options;
 
 /* Before loader_load. */
-int wire_configure(struct loader *loader, const struct view_options *options, bool elements,
-                   bool events, struct err *err);
+int wire_configure(struct loader *loader, const struct view_options *options,
+                   enum wire_elements elements, bool events, struct err *err);
 
 /* After loader_load: the names whose next word tells more. */
 int wire_preset(struct loader *loader);
