@@ -1,8 +1,9 @@
-"""Write the Lua scripts as one C source: lua_embed.py OUTPUT.c INPUT.lua...
+"""Write the Lua scripts as one C source: lua_embed.py [--salt WORD] OUTPUT.c INPUT.lua...
 
 A line `--@include NAME` is replaced by the file NAME beside the script. Comments, indentation and
 blank lines are left out, so that a script's name (the SHA-1 of its text, by which Redis calls it)
-changes only with its code.
+changes only with its code. A salt is a statement that does nothing: the scripts of another version,
+for tests.
 """
 
 import hashlib
@@ -26,10 +27,15 @@ def code(path, seen):
 
 
 def main():
+    arguments = sys.argv[1:]
+    salt = ""
+    if arguments[0] == "--salt":
+        salt = f"local _ = '{arguments[1]}'\n"
+        arguments = arguments[2:]
     out = ['#include "store/script.h"\n', "const struct script store_scripts[SCRIPT_COUNT] = {"]
-    for path in sys.argv[2:]:
+    for path in arguments[1:]:
         name = os.path.splitext(os.path.basename(path))[0]
-        text = "\n".join(code(path, set())) + "\n"
+        text = salt + "\n".join(code(path, set())) + "\n"
         sha = hashlib.sha1(text.encode()).hexdigest()
         out.append(f"    [SCRIPT_{name.upper()}] = {{")
         out.append(f'        .name = "{name}",')
@@ -42,7 +48,7 @@ def main():
         out[-1] += ","
         out.append("    },")
     out.append("};\n")
-    with open(sys.argv[1], "w", encoding="ascii") as file:
+    with open(arguments[0], "w", encoding="ascii") as file:
         file.write("\n".join(out))
 
 
