@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/child.h"
@@ -17,56 +16,6 @@
 
 static struct redis_server server;
 static char pid[16];
-
-static int redis_connect(void)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", server.socket_path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
-    struct timeval limit = {20, 0};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    return fd;
-}
-
-static void put(int fd, const char *bytes)
-{
-    size_t n = strlen(bytes);
-    assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), n);
-}
-
-static void get_until(int fd, const char *until)
-{
-    char got[65536] = "";
-    size_t n = 0;
-    while (strstr(got, until) == NULL) {
-        ssize_t more = recv(fd, got + n, sizeof got - n - 1, 0);
-        assert_true(more > 0);
-        n += (size_t)more;
-        got[n] = '\0';
-    }
-}
-
-/* A request of these words. */
-static void call(int fd, const char *const *words, const char *until)
-{
-    char text[4096];
-    size_t n = 0;
-    int count = 0;
-    while (words[count] != NULL) {
-        count++;
-    }
-    n += (size_t)snprintf(text, sizeof text, "*%d\r\n", count);
-    for (int i = 0; i < count; i++) {
-        n += (size_t)snprintf(text + n, sizeof text - n, "$%zu\r\n%s\r\n", strlen(words[i]),
-                              words[i]);
-    }
-    assert_true(n < sizeof text);
-    put(fd, text);
-    get_until(fd, until);
-}
-#define CALL(fd, until, ...) call(fd, (const char *[]){__VA_ARGS__, NULL}, until)
 
 /* The i-th line (from 0) of that command, parsed; NULL: there are not so many. */
 static struct json *line_of(const char *lines, const char *command, int i)
@@ -107,49 +56,50 @@ static void expect_line(const char *lines, const char *command, int i, const cha
 /* Everything that may carry a secret, and keys of all forms. */
 static void secrets_and_keys(void)
 {
-    int fd = redis_connect();
-    CALL(fd, "+OK\r\n", "SET", "user:1", "hush-value");
-    CALL(fd, "hush-value", "GET", "user:1");
-    CALL(fd, "$-1\r\n", "GET", "absent");
-    CALL(fd, "-WRONGTYPE", "LPUSH", "user:1", "hush");
-    CALL(fd, "-", "AUTH", "hush-password");
-    CALL(fd, "-", "AUTH", "nobody", "hush-password");
-    CALL(fd, "-", "HELLO", "3", "AUTH", "nobody", "hush-password");
-    CALL(fd, "+OK\r\n", "CONFIG", "SET", "masterauth", "hush");
-    CALL(fd, "+OK\r\n", "ACL", "SETUSER", "u", ">hush");
-    CALL(fd, "hush", "ECHO", "hush");
-    CALL(fd, ":1\r\n", "EVAL", "return 1", "1", "script:key", "hush");
-    CALL(fd, ":1\r\n", "EVAL", "return 1", "0", "hush");
-    CALL(fd, "+OK\r\n", "MSET", "first", "hush", "second", "hush");
-    CALL(fd, ":0\r\n", "BITOP", "AND", "bits", "x");
-    CALL(fd, "$-1\r\n", "GET", "odd \"\\\n\x01\xff");
+    int fd = wire_connect(server.socket_path);
+    WIRE_CALL(fd, "+OK\r\n", "SET", "user:1", "hush-value");
+    WIRE_CALL(fd, "hush-value", "GET", "user:1");
+    WIRE_CALL(fd, "$-1\r\n", "GET", "absent");
+    WIRE_CALL(fd, "-WRONGTYPE", "LPUSH", "user:1", "hush");
+    WIRE_CALL(fd, "-", "AUTH", "hush-password");
+    WIRE_CALL(fd, "-", "AUTH", "nobody", "hush-password");
+    WIRE_CALL(fd, "-", "HELLO", "3", "AUTH", "nobody", "hush-password");
+    WIRE_CALL(fd, "+OK\r\n", "CONFIG", "SET", "masterauth", "hush");
+    WIRE_CALL(fd, "+OK\r\n", "ACL", "SETUSER", "u", ">hush");
+    WIRE_CALL(fd, "hush", "ECHO", "hush");
+    WIRE_CALL(fd, ":1\r\n", "EVAL", "return 1", "1", "script:key", "hush");
+    WIRE_CALL(fd, ":1\r\n", "EVAL", "return 1", "0", "hush");
+    WIRE_CALL(fd, "+OK\r\n", "MSET", "first", "hush", "second", "hush");
+    WIRE_CALL(fd, ":0\r\n", "BITOP", "AND", "bits", "x");
+    WIRE_CALL(fd, "$-1\r\n", "GET", "odd \"\\\n\x01\xff");
     char longest[201];
     memset(longest, 'k', 200);
     longest[200] = '\0';
-    CALL(fd, "$-1\r\n", "GET", longest);
+    WIRE_CALL(fd, "$-1\r\n", "GET", longest);
     /* Inline: its words are not taken apart. */
-    put(fd, "GET hush-inline\r\n");
-    get_until(fd, "$-1\r\n");
+    wire_put(fd, "GET hush-inline\r\n");
+    wire_until(fd, "$-1\r\n");
     /* Cut at every byte, between a command with and one without a key. */
     static const char cut[] = "*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nTTL\r\n$5\r\ncut:1\r\n";
     for (size_t i = 0; i < sizeof cut - 1; i++) {
         assert_int_equal(send(fd, cut + i, 1, MSG_NOSIGNAL), 1);
     }
-    get_until(fd, ":-2\r\n");
+    wire_until(fd, ":-2\r\n");
     /* A pipeline: each its own. */
-    put(fd, "*2\r\n$4\r\nTYPE\r\n$2\r\np1\r\n*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nTYPE\r\n$2\r\np2\r\n"
-            "*2\r\n$4\r\nTYPE\r\n$2\r\np3\r\n*2\r\n$4\r\nECHO\r\n$4\r\nlast\r\n");
-    get_until(fd, "last");
+    wire_put(fd,
+             "*2\r\n$4\r\nTYPE\r\n$2\r\np1\r\n*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nTYPE\r\n$2\r\np2\r\n"
+             "*2\r\n$4\r\nTYPE\r\n$2\r\np3\r\n*2\r\n$4\r\nECHO\r\n$4\r\nlast\r\n");
+    wire_until(fd, "last");
     close(fd);
     /* One that is never answered, then a new connection with the same number. */
-    fd = redis_connect();
-    put(fd, "*3\r\n$5\r\nBLPOP\r\n$5\r\nnever\r\n$1\r\n0\r\n");
+    fd = wire_connect(server.socket_path);
+    wire_put(fd, "*3\r\n$5\r\nBLPOP\r\n$5\r\nnever\r\n$1\r\n0\r\n");
     close(fd);
-    fd = redis_connect();
-    CALL(fd, "*-1\r\n", "BLPOP", "soon", "0.01");
-    put(fd, "STRLEN hush-inline\r\n");
-    get_until(fd, ":0\r\n");
-    CALL(fd, "*0\r\n", "LRANGE", "later", "0", "1");
+    fd = wire_connect(server.socket_path);
+    WIRE_CALL(fd, "*-1\r\n", "BLPOP", "soon", "0.01");
+    wire_put(fd, "STRLEN hush-inline\r\n");
+    wire_until(fd, ":0\r\n");
+    WIRE_CALL(fd, "*0\r\n", "LRANGE", "later", "0", "1");
     close(fd);
 }
 
@@ -231,11 +181,11 @@ static void keys_are_added_up_without_a_line_each(void **state)
     (void)state;
     struct tracer tracer;
     tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, "--show-keys", NULL});
-    int fd = redis_connect();
+    int fd = wire_connect(server.socket_path);
     for (int i = 0; i < 30; i++) {
-        CALL(fd, ":", "INCR", i % 3 == 0 ? "hits:a" : "hits:b");
+        WIRE_CALL(fd, ":", "INCR", i % 3 == 0 ? "hits:a" : "hits:b");
     }
-    CALL(fd, "-WRONGTYPE", "LPUSH", "hits:a", "x");
+    WIRE_CALL(fd, "-WRONGTYPE", "LPUSH", "hits:a", "x");
     close(fd);
     struct json *report = tracer_stop(&tracer);
     double a = 0;
@@ -325,15 +275,15 @@ static void pipeline_of_gets(int fd)
                               i % 3 == 0 ? "exists" : "absent");
     }
     snprintf(text + n, sizeof text - n, "*2\r\n$4\r\nECHO\r\n$4\r\nlast\r\n");
-    put(fd, text);
-    get_until(fd, "last");
+    wire_put(fd, text);
+    wire_until(fd, "last");
 }
 
 static void after_losses_no_line_has_the_key_of_another(void **state)
 {
     (void)state;
-    int fd = redis_connect();
-    CALL(fd, "+OK\r\n", "SET", "exists", "1");
+    int fd = wire_connect(server.socket_path);
+    WIRE_CALL(fd, "+OK\r\n", "SET", "exists", "1");
     struct tracer tracer;
     tracer_start(&tracer,
                  (const char *[]){"commands", "--pid", pid, "--events", "--show-keys", NULL});
@@ -346,7 +296,7 @@ static void after_losses_no_line_has_the_key_of_another(void **state)
     int64_t deadline_ns = clock_monotonic_ns(clock_system()) + 20 * NS_PER_SEC;
     for (bool fresh = false; !fresh;) {
         assert_true(clock_monotonic_ns(clock_system()) < deadline_ns);
-        CALL(fd, ":", "STRLEN", "fresh");
+        WIRE_CALL(fd, ":", "STRLEN", "fresh");
         char *out = tracer_slurp(tracer.dir, "out");
         fresh = strstr(out, "\"fresh\"") != NULL;
         free(out);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -144,4 +146,53 @@ double tracer_number(const struct json *report, const char *table, const char *k
 double tracer_loss(const struct json *report, const char *key)
 {
     return json_number(json_get(json_get(report, "losses"), key), -1);
+}
+
+int wire_connect(const char *socket_path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", socket_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    struct timeval limit = {20, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    return fd;
+}
+
+void wire_put(int fd, const char *text)
+{
+    size_t n = strlen(text);
+    assert_int_equal(send(fd, text, n, MSG_NOSIGNAL), n);
+}
+
+void wire_until(int fd, const char *text)
+{
+    char got[65536] = "";
+    size_t n = 0;
+    while (strstr(got, text) == NULL) {
+        ssize_t more = recv(fd, got + n, sizeof got - n - 1, 0);
+        if (more <= 0) {
+            fail_msg("no %s in %s", text, got);
+        }
+        n += (size_t)more;
+        got[n] = '\0';
+    }
+}
+
+void wire_call(int fd, const char *until, const char *const *words)
+{
+    char text[4096];
+    int count = 0;
+    while (words[count] != NULL) {
+        count++;
+    }
+    size_t n = (size_t)snprintf(text, sizeof text, "*%d\r\n", count);
+    for (int i = 0; i < count; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, "$%zu\r\n%s\r\n", strlen(words[i]),
+                              words[i]);
+        assert_true(n < sizeof text);
+    }
+    wire_put(fd, text);
+    wire_until(fd, until);
 }

@@ -49,3 +49,13 @@ const struct json *tracer_row(const struct json *report, const char *table, cons
 double tracer_number(const struct json *report, const char *table, const char *key,
                      const char *value, const char *number);
 double tracer_loss(const struct json *report, const char *key); /* -1: not reported */
+
+/* ---- a client of Redis that writes bytes as the test wants them ---- */
+
+int wire_connect(const char *socket_path);
+void wire_put(int fd, const char *text);
+/* Read until this has come. */
+void wire_until(int fd, const char *text);
+/* A request of these words, and read until that has come. */
+void wire_call(int fd, const char *until, const char *const *words);
+#define WIRE_CALL(fd, until, ...) wire_call(fd, until, (const char *[]){__VA_ARGS__, NULL})

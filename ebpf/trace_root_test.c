@@ -99,6 +99,12 @@ static void reset_stats(void)
     close(fd);
 }
 
+static bool is_long(void)
+{
+    const char *asked = getenv("CODEQ_LONG");
+    return asked != NULL && strcmp(asked, "true") == 0;
+}
+
 static void counts_equal_commandstats(const char *requests, const char *pipeline)
 {
     char pid[16];
@@ -110,23 +116,29 @@ static void counts_equal_commandstats(const char *requests, const char *pipeline
     struct json *report = tracer_stop(&tracer);
     static const char *const pairs[][2] = {
         {"GET", "get"}, {"SET", "set"}, {"LPUSH", "lpush"}, {"INCR", "incr"}, {"MSET", "mset"}};
+    double total = 0;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         double truth = commandstat(pairs[i][1]);
         assert_true(truth >= atof(requests));
         assert_count(count_of(report, pairs[i][0]), truth);
+        total += truth;
     }
     assert_count(tracer_loss(report, "unparsed_bytes"), 0);
     assert_count(tracer_loss(report, "mixed_requests"), 0);
     assert_count(tracer_loss(report, "desyncs"), 0);
     assert_count(tracer_loss(report, "missed_hits"), 0);
     assert_count(tracer_loss(report, "unmatched_replies"), 0);
+    if (is_long()) {
+        printf("pipeline %s: %.0f commands, all of them as Redis counted them\n", pipeline, total);
+    }
     json_free(report);
 }
 
+/* Five commands of these: 100,000 commands; 1,000,000 in .ci/run --long. */
 static void counts_equal_commandstats_one_by_one(void **state)
 {
     (void)state;
-    counts_equal_commandstats("20000", "1");
+    counts_equal_commandstats(is_long() ? "200000" : "20000", "1");
 }
 
 static void counts_equal_commandstats_in_pipelines_of_16(void **state)
@@ -238,38 +250,6 @@ static void more_alternating_commands_than_the_queue_are_all_counted(void **stat
     json_free(report);
 }
 
-static void slow_script_falls_into_the_bucket_of_its_time(void **state)
-{
-    (void)state;
-    char pid[16];
-    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
-    struct tracer tracer;
-    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
-    static const char script[] =
-        "local t=redis.call('TIME') local e=t[1]*1000000+t[2]+20000 repeat "
-        "t=redis.call('TIME') until t[1]*1000000+t[2]>=e return 1";
-    char bytes[512];
-    int n = snprintf(bytes, sizeof bytes, "*3\r\n$4\r\nEVAL\r\n$%zu\r\n%s\r\n$1\r\n0\r\n",
-                     sizeof script - 1, script);
-    int fd = redis_connect();
-    talk(fd, bytes, (size_t)n, ":1\r\n");
-    close(fd);
-    char *info = NULL;
-    assert_int_equal(redis_server_info(server.socket_path, "commandstats", &info, NULL), 0);
-    const char *at = strstr(info, "cmdstat_eval:");
-    double redis_us = at != NULL ? strtod(strstr(at, "usec=") + 5, NULL) : NAN;
-    free(info);
-    struct json *report = tracer_stop(&tracer);
-    const struct json *row = json_first(json_get(report, "commands"));
-    while (row != NULL && strncmp(json_string(json_get(row, "command"), ""), "EVAL ", 5) != 0) {
-        row = json_next(row);
-    }
-    double ns = json_number(json_get(row, "server_latency_ns_max"), 0);
-    assert_true(ns >= redis_us * 1e3);
-    assert_true(ns <= redis_us * 1e3 * 1.125 + 5e6);
-    json_free(report);
-}
-
 static void server_and_client_side_count_alike(void **state)
 {
     (void)state;
@@ -339,7 +319,8 @@ static void leases_of_codeqd_are_counted_task_by_task(void **state)
 }
 
 /* Run codeq-trace with these capabilities alone, as another user; its exit code and messages. */
-static int run_with_rights(const char *rights, char **out_stdout, char **out_stderr)
+static int run_with_rights(const char *view, const char *rights, char **out_stdout,
+                           char **out_stderr)
 {
     char pid[16];
     char inheritable[128];
@@ -356,7 +337,7 @@ static int run_with_rights(const char *rights, char **out_stdout, char **out_std
                           "--ambient-caps",
                           inheritable,
                           getenv("CODEQ_TRACE"),
-                          "commands",
+                          view,
                           "--pid",
                           pid,
                           "--duration",
@@ -374,21 +355,28 @@ static void bpf_and_perfmon_are_enough_and_each_is_named_when_missing(void **sta
 {
     (void)state;
     static const struct {
+        const char *view;
         const char *rights;
-        int code;
+        int code; /* 1: an idle server, nothing was seen; -1: either */
         const char *says;
     } cases[] = {
-        {",+bpf,+perfmon", 1, "tracing 1 process"}, /* 1: an idle server, nothing was seen */
-        {",+bpf", 2, "CAP_PERFMON missing"},
-        {",+perfmon", 2, "CAP_BPF missing"},
-        {"", 2, "CAP_BPF and CAP_PERFMON missing"},
+        {"commands", ",+bpf,+perfmon", 1, "tracing 1 process"},
+        {"leases", ",+bpf,+perfmon", 1, "tracing 1 process"},
+        {"syscalls", ",+bpf,+perfmon", -1, "tracing 1 process"},
+        {"commands", ",+bpf", 2, "CAP_PERFMON missing"},
+        {"commands", ",+perfmon", 2, "CAP_BPF missing"},
+        {"commands", "", 2, "CAP_BPF and CAP_PERFMON missing"},
+        {"profile", ",+bpf,+perfmon,+sys_ptrace", -1, "tracing 1 process"},
+        {"profile", ",+bpf,+perfmon", 2, "CAP_SYS_PTRACE missing"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *out = NULL;
         char *message = NULL;
-        int code = run_with_rights(cases[i].rights, &out, &message);
-        if (code != cases[i].code || strstr(message, cases[i].says) == NULL) {
-            fail_msg("with '%s': exit code %d, %s", cases[i].rights, code, message);
+        int code = run_with_rights(cases[i].view, cases[i].rights, &out, &message);
+        bool as_wanted = cases[i].code == -1 ? code == 0 || code == 1 : code == cases[i].code;
+        if (!as_wanted || strstr(message, cases[i].says) == NULL) {
+            fail_msg("%s with '%s': exit code %d, %s", cases[i].view, cases[i].rights, code,
+                     message);
         }
         free(out);
         free(message);
@@ -565,7 +553,6 @@ int main(void)
         cmocka_unit_test(system_calls_of_one_client_are_counted_to_the_last),
         cmocka_unit_test(odd_traffic_is_understood_byte_by_byte),
         cmocka_unit_test(more_alternating_commands_than_the_queue_are_all_counted),
-        cmocka_unit_test(slow_script_falls_into_the_bucket_of_its_time),
         cmocka_unit_test(server_and_client_side_count_alike),
         cmocka_unit_test(leases_of_codeqd_are_counted_task_by_task),
         cmocka_unit_test(bpf_and_perfmon_are_enough_and_each_is_named_when_missing),

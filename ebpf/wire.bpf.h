@@ -241,6 +241,10 @@ __noinline int flush_run(struct wire_conn *conn)
     conn->run_n = 0;
     count_requests((conn->head_words.client ? WIRE_NAMES_MAX : 0) + id, n);
     if (conn->head_words.flags & (CONN_NO_REPLIES | CONN_DEAF)) {
+        struct wire_counts *counts = counts_here();
+        if (counts) {
+            counts->unpaired += n;
+        }
         return 0;
     }
     __u32 tail = conn->tail;
@@ -479,7 +483,7 @@ static __always_inline void request_done(struct wire_context *context)
      * the subscription itself is. */
     if ((conn->head_words.flags & CONN_SUBSCRIBED) &&
         (conn->kind == WIRE_SUBSCRIBE || !(conn->head_words.flags & CONN_RESP3))) {
-        context->counts->subscribed++;
+        context->counts->unpaired++;
         count_requests((conn->head_words.client ? WIRE_NAMES_MAX : 0) + conn->id, 1);
         return;
     }
@@ -513,6 +517,9 @@ static __always_inline void reply_done(struct wire_context *context, struct resp
     }
     context->counts->replies++;
     __u32 head = conn->head;
+    if (conn->head_words.flags & CONN_NO_REPLIES) {
+        return;
+    }
     if (head == conn->tail) {
         context->counts->unmatched++;
         return;

@@ -85,7 +85,8 @@ struct wire_counts {
     __u64 tls;
     __u64 io_uring;
     __u64 events_lost;
-    __u64 subscribed; /* requests on subscribed connections: counted, no latency */
+    __u64
+        unpaired; /* requests of subscribers, monitors and those who want no replies: no latency */
 };
 #define WIRE_COUNTS_WORDS (sizeof(struct wire_counts) / 8)
 

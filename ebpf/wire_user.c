@@ -235,6 +235,12 @@ void wire_report_counts(const struct wire_counts *c, const struct view_options *
         report_note(report, "%llu pushed messages (pub/sub, invalidations) are no replies",
                     (unsigned long long)c->pushes);
     }
+    if (c->unpaired > 0) {
+        report_note(report,
+                    "%llu requests of subscribers, monitors and clients that want no replies: "
+                    "counted, no latency",
+                    (unsigned long long)c->unpaired);
+    }
     report_loss(report, "unmatched_replies",
                 "replies to requests from before the tracer came (no latency)", c->unmatched);
     report_loss(report, "desyncs", "times the protocol was not understood", c->desyncs);
