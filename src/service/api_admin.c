@@ -208,7 +208,7 @@ static void on_ready(void *arg, size_t index, const struct gather_result *result
     static const char body[] = "{\"status\":\"ready\"}";
     struct request *request = arg;
     if (result->call->status != STORE_OK) {
-        request_answer_error(request, 503, "redis unavailable");
+        request_answer_error(request, 503, store_error_words(result->call));
     } else {
         request_answer(request, 200, body, sizeof(body) - 1);
     }

@@ -278,10 +278,7 @@ static void item_store_error(struct item *item, const struct store_call_result *
         request_answer_store_error(item->request, call);
         return;
     }
-    item_error(item, 503,
-               call->status == STORE_UNAVAILABLE ? "redis unavailable"
-               : call->status == STORE_UNKNOWN   ? "redis did not answer: outcome unknown"
-                                                 : "internal error");
+    item_error(item, 503, store_error_words(call));
 }
 
 /* ---- create ---- */
@@ -767,7 +764,7 @@ static void on_claimed(void *arg, size_t index, const struct gather_result *resu
             claim->queues[i]->registered_ns = 0; /* another that waits looks soon */
         }
         if (claim->got > 0) {
-            claim_answer_batch(claim, "redis unavailable");
+            claim_answer_batch(claim, store_error_words(result->call));
         } else {
             claim_end(claim);
             request_answer_store_error(request, result->call);
@@ -1008,7 +1005,7 @@ static void claim_resume(void *arg, struct queue *queue, const struct store_call
     if (queue->known) {
         claim_step(claim);
     } else if (claim->got > 0) {
-        claim_answer_batch(claim, "redis unavailable");
+        claim_answer_batch(claim, store_error_words(call));
     } else {
         claim_end(claim);
         request_answer_store_error(claim->request, call);

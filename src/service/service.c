@@ -317,6 +317,45 @@ void request_answer_error(struct request *request, int status, const char *text)
     request_answer_end(request, TEXT_PUT(at, "\"}"));
 }
 
+/* What Redis says in front of a refusal, and what a client is told of it. */
+static const struct {
+    const char *code;
+    const char *words;
+} refusals[] = {
+    {"OOM", "redis unavailable: it has no memory left"},
+    {"LOADING", "redis unavailable: it is loading its data"},
+    {"MASTERDOWN", "redis unavailable: it is a replica that has lost its master"},
+    {"READONLY", "redis unavailable: it is a read-only replica"},
+    {"MISCONF", "redis unavailable: it cannot save to its disk"},
+    {"NOREPLICAS", "redis unavailable: it has too few replicas"},
+    {"BUSY", "redis unavailable: it is busy with a script"},
+    {"CLUSTERDOWN", "redis unavailable: its cluster is down"},
+};
+
+const char *store_error_words(const struct store_call_result *call)
+{
+    switch (call->status) {
+    case STORE_UNAVAILABLE:
+        break;
+    case STORE_UNKNOWN:
+        return "redis did not answer: outcome unknown";
+    case STORE_OK:
+    case STORE_ERROR:
+        return "internal error";
+    }
+    /* "redis at PLACE: CODE ...", or of Redis 6 "...: ERR Error running script...: -CODE ...". */
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        size_t n = strlen(refusals[i].code);
+        for (const char *p = strstr(call->err.text, refusals[i].code); p != NULL;
+             p = strstr(p + n, refusals[i].code)) {
+            if (p > call->err.text && (p[-1] == ' ' || p[-1] == '-') && p[n] == ' ') {
+                return refusals[i].words;
+            }
+        }
+    }
+    return "redis unavailable";
+}
+
 void request_answer_store_error(struct request *request, const struct store_call_result *call)
 {
     log_event(LOG_LEVEL_WARN, "redis_failed", "operation",
@@ -324,11 +363,11 @@ void request_answer_store_error(struct request *request, const struct store_call
     switch (call->status) {
     case STORE_UNAVAILABLE:
         request_header(request, "Retry-After", "1");
-        request_answer_error(request, 503, "redis unavailable");
+        request_answer_error(request, 503, store_error_words(call));
         break;
     case STORE_UNKNOWN:
         request_header(request, "Retry-After", "1");
-        request_answer_error(request, 503, "redis did not answer: outcome unknown");
+        request_answer_error(request, 503, store_error_words(call));
         break;
     case STORE_OK:
     case STORE_ERROR:

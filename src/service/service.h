@@ -130,6 +130,8 @@ void request_answer(struct request *request, int status, const char *body, size_
 void request_answer_json(struct request *request, int status, struct json *take);
 /* {"error": text} */
 void request_answer_error(struct request *request, int status, const char *text);
+/* What a client is told: "redis unavailable", and why where Redis itself refuses. Static. */
+const char *store_error_words(const struct store_call_result *call);
 /* What an operation that did not end well means to the client: 503 where it may be tried again,
  * 503 with "outcome unknown" where it may have happened, 500 else. Logs the reason. */
 void request_answer_store_error(struct request *request, const struct store_call_result *call);
