@@ -14,6 +14,7 @@
 #include "digest.h"
 #include "env.h"
 #include "fields.h"
+#include "live_profile.h"
 #include "load/screen.h"
 #include "load/spec.h"
 #include "noise.h"
@@ -46,6 +47,12 @@ static const char help[] =
     "  --out DIR            result sets go there (default: results/ of the checkout)\n"
     "  --scenarios DIR      find scenarios there (default: scenarios/ of the checkout)\n"
     "  --no-result          write no result set\n"
+    "what is looked at\n"
+    "  --live-profile S     one more run, after the others and not kept: S seconds (1..300) of "
+    "where\n"
+    "                       codeqd and redis-server use the CPU, S of where they wait; needs root "
+    "or\n"
+    "                       CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE\n"
     "what is shown\n"
     "  --json               one JSON object on stdout\n"
     "  --help               this text\n\n"
@@ -55,6 +62,7 @@ static const char help[] =
     "  codeq-bench load load-sustained --short\n"
     "  codeq-bench load load-burst-drain\n"
     "  codeq-bench load load-sustained --duration 30s --rate-scale 4 --pinned\n"
+    "  codeq-bench load load-sustained --short --live-profile 5\n"
     "  codeq-bench load load-mixed-priorities --target http://127.0.0.1:8080\n";
 
 #define STEADY_SECONDS_MIN 10
@@ -64,6 +72,7 @@ struct load_options {
     int64_t duration_ns; /* 0: as the scenario says */
     double rate_scale;
     int64_t runs;
+    int64_t live_seconds; /* 0: no live profile */
     const char *codeqd, *target, *producer_token, *worker_token, *out, *scenarios_dir;
 };
 
@@ -239,12 +248,21 @@ static void judge_steadiness(const struct load_scenario *scenario, struct run *r
 
 static volatile sig_atomic_t stop_requested;
 
+struct watch {
+    struct load_screen screen;
+    struct live_profile *live; /* NULL: none; the load ends when it is whole */
+};
+
 static void draw(void *arg, const struct load_progress *progress)
 {
+    struct watch *watch = arg;
     if (cmd_stopped()) {
         stop_requested = 1;
     }
-    load_screen_draw(arg, progress);
+    if (watch->live != NULL && live_profile_tick(watch->live, progress->elapsed_ns)) {
+        stop_requested = 1;
+    }
+    load_screen_draw(&watch->screen, progress);
 }
 
 static int choose_core(int from_end)
@@ -261,8 +279,8 @@ static int choose_core(int from_end)
     return -1;
 }
 
-static int run_once(const struct plan *plan, const struct load_options *o, struct run *run,
-                    struct err *err)
+static int run_once(const struct plan *plan, const struct load_options *o,
+                    struct live_profile *live, struct run *run, struct err *err)
 {
     struct load_spec *spec = &plan->load->spec;
     struct service service = {0};
@@ -314,16 +332,23 @@ static int run_once(const struct plan *plan, const struct load_options *o, struc
             sched_setaffinity(0, sizeof set, &set);
         }
     }
-    struct load_screen screen;
+    struct watch watch = {.live = live};
     bool terminal = isatty(STDERR_FILENO) != 0;
-    load_screen_init(&screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL, plan->id);
+    load_screen_init(&watch.screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL,
+                     plan->id);
     struct noise_sample before, after;
     int64_t cpu[2] = {process_cpu_us(service.codeqd.pid), process_cpu_us(service.redis.child.pid)};
     noise_take(&before);
     stop_requested = cmd_stopped();
-    code = load_run(spec, &stop_requested, draw, &screen, &run->result, err);
+    if (live != NULL) {
+        live_profile_watch(live, service.codeqd.pid, service.redis.child.pid);
+    }
+    code = load_run(spec, &stop_requested, draw, &watch, &run->result, err);
     noise_take(&after);
-    load_screen_erase(&screen);
+    load_screen_erase(&watch.screen);
+    if (live != NULL) {
+        live_profile_end(live);
+    }
     if (code == 0) {
         int64_t now[2] = {process_cpu_us(service.codeqd.pid),
                           process_cpu_us(service.redis.child.pid)};
@@ -346,6 +371,35 @@ static int run_once(const struct plan *plan, const struct load_options *o, struc
         run->codeqd_exit = service_stop(&service);
     }
     return code;
+}
+
+/* A run like the others for the profiles alone, which ends when they are whole. */
+static int profile_live(const struct plan *plan, const struct load_options *o,
+                        struct live_profile *live, struct err *err)
+{
+    struct run run = {0};
+    int code = run_once(plan, o, live, &run, err);
+    if (code == 0) {
+        load_result_fini(&run.result);
+    }
+    return code == -EINTR && !cmd_stopped() ? 0 : code;
+}
+
+static void print_live(const struct live_profile *live)
+{
+    for (int k = 0; k < LIVE_KINDS; k++) {
+        const struct live_part *part = &live->parts[k];
+        printf("  %-9s ", live_kind_name((enum live_kind)k));
+        if (!part->recorded) {
+            printf("not measured: %s\n", part->reason);
+        } else if (k == LIVE_ON_CPU) {
+            printf("%lld samples of codeqd and redis-server in %.1f s\n", (long long)part->value,
+                   part->seconds);
+        } else {
+            printf("%.3f s of their threads' waiting in %.1f s\n", (double)part->value / 1e9,
+                   part->seconds);
+        }
+    }
 }
 
 /* ---- what is kept ---- */
@@ -466,8 +520,8 @@ static struct json *new_line(const struct plan *plan, const struct run *run, int
 }
 
 static int write_set(const struct plan *plan, struct json *const *lines, size_t count,
-                     const struct load_options *o, const char *codeqd_version, char *out_dir,
-                     size_t out_bytes, struct err *err)
+                     const struct live_profile *live, const struct load_options *o,
+                     const char *codeqd_version, char *out_dir, size_t out_bytes, struct err *err)
 {
     struct result_commit commit;
     result_commit_read(".", &commit);
@@ -521,6 +575,9 @@ static int write_set(const struct plan *plan, struct json *const *lines, size_t 
     if (code == 0) {
         snprintf(path, sizeof path, "%s/summary.json", dir);
         code = result_write_file(path, summary, strlen(summary), err);
+    }
+    if (code == 0) {
+        code = live_profile_write(live, dir, err);
     }
     if (code == 0) {
         code = result_write_manifest(set_dir, &commit, env8, err);
@@ -622,7 +679,7 @@ static int load_scenario(const char *path, const struct load_options *o, struct 
     struct json *runs = json_add_array(report, "runs");
     for (int64_t i = 0; i < o->runs && code == 0; i++) {
         struct run run = {0};
-        code = run_once(&plan, o, &run, err);
+        code = run_once(&plan, o, NULL, &run, err);
         if (code != 0) {
             break;
         }
@@ -646,15 +703,30 @@ static int load_scenario(const char *path, const struct load_options *o, struct 
             worst = exit_code;
         }
     }
-    if (code == 0 && !o->no_result && worst != CMD_INCONCLUSIVE) {
+    bool keep = code == 0 && !o->no_result && worst != CMD_INCONCLUSIVE;
+    struct live_profile live;
+    char trace[RESULT_PATH_MAX];
+    programs_trace(trace, sizeof trace);
+    live_profile_init(&live, trace, o->live_seconds);
+    if (keep && o->live_seconds > 0) {
+        code = profile_live(&plan, o, &live, err);
+        if (code == 0 && !o->json) {
+            print_live(&live);
+        }
+    } else if (code == 0 && o->live_seconds > 0 && !o->json) {
+        puts("  live      not measured: no set is written of a run that is void or unsteady");
+    }
+    if (code == 0 && keep) {
         char version[128], set_dir[RESULT_PATH_MAX];
         codeqd_version(o, version, sizeof version);
-        code = write_set(&plan, lines, count, o, version, set_dir, sizeof set_dir, err);
+        code = write_set(&plan, lines, count, o->live_seconds > 0 ? &live : NULL, o, version,
+                         set_dir, sizeof set_dir, err);
         if (code == 0 && !o->json) {
             printf("  set       %s\n", set_dir);
             report_beside_set(set_dir, stderr);
         }
     }
+    live_profile_fini(&live);
     for (size_t i = 0; i < count; i++) {
         json_free(lines[i]);
     }
@@ -675,6 +747,7 @@ static int parse(int argc, char **argv, struct load_options *o)
         {"producer-token", required_argument, NULL, 'P'},
         {"worker-token", required_argument, NULL, 'W'},
         {"pinned", no_argument, NULL, 'p'},
+        {"live-profile", required_argument, NULL, 'L'},
         {"out", required_argument, NULL, 'o'},
         {"scenarios", required_argument, NULL, 'S'},
         {"no-result", no_argument, NULL, 'N'},
@@ -715,6 +788,10 @@ static int parse(int argc, char **argv, struct load_options *o)
         case 'p':
             o->pinned = true;
             break;
+        case 'L':
+            code = args_int(optarg, 1, LIVE_PROFILE_SECONDS_MAX, &o->live_seconds, &err);
+            code = code != 0 ? err_prefix(&err, code, "load: --live-profile") : 0;
+            break;
         case 'o':
             o->out = optarg;
             break;
@@ -736,6 +813,14 @@ static int parse(int argc, char **argv, struct load_options *o)
         if (code != 0) {
             return cmd_fail(CMD_USAGE, &err);
         }
+    }
+    if (o->live_seconds > 0 && (o->target != NULL || o->no_result)) {
+        err_set(&err, 0, "load: --live-profile and %s: profiles are %s",
+                o->target != NULL ? "--target" : "--no-result",
+                o->target != NULL ? "taken of a service that is started here: for another one use "
+                                    "codeq-trace profile"
+                                  : "kept in the result set");
+        return cmd_fail(CMD_USAGE, &err);
     }
     if (optind == argc) {
         err_set(&err, 0,

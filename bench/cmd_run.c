@@ -32,6 +32,8 @@ static const char help[] =
     "  --repeat N        timed runs and counted repeats, 1..100 (default: as the scenario says)\n"
     "  --commit REV      that commit, built from git, under the present scenarios (default: the\n"
     "                    program beside this one, filed under the checkout's commit)\n"
+    "  --live-profile S  of scenarios that load the service (load-*): S seconds of where it uses\n"
+    "                    the CPU, and of where it waits; see codeq-bench load --help\n"
     "  --as-deployed     leave driver and Redis free to move between cores (default: both on one)\n"
     "where\n"
     "  --out DIR         result sets go there (default: results/ of the checkout in this folder)\n"
@@ -53,7 +55,7 @@ static const char help[] =
 struct run_options {
     struct measure_options measure;
     bool as_deployed, json, list;
-    const char *out, *drive, *scenarios_dir, *commit;
+    const char *out, *drive, *scenarios_dir, *commit, *live_seconds;
     char **ids;
     int id_count;
 };
@@ -164,12 +166,19 @@ static int plan_build(struct run_plan *plan, const struct run_options *options, 
 static int parse(int argc, char **argv, struct run_options *out)
 {
     static const struct option options[] = {
-        {"profile", no_argument, NULL, 'p'},      {"quick", no_argument, NULL, 'q'},
-        {"repeat", required_argument, NULL, 'r'}, {"as-deployed", no_argument, NULL, 'a'},
-        {"commit", required_argument, NULL, 'c'}, {"out", required_argument, NULL, 'o'},
-        {"drive", required_argument, NULL, 'd'},  {"scenarios", required_argument, NULL, 's'},
-        {"list", no_argument, NULL, 'l'},         {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},         {0},
+        {"profile", no_argument, NULL, 'p'},
+        {"quick", no_argument, NULL, 'q'},
+        {"repeat", required_argument, NULL, 'r'},
+        {"as-deployed", no_argument, NULL, 'a'},
+        {"commit", required_argument, NULL, 'c'},
+        {"out", required_argument, NULL, 'o'},
+        {"drive", required_argument, NULL, 'd'},
+        {"scenarios", required_argument, NULL, 's'},
+        {"live-profile", required_argument, NULL, 'L'},
+        {"list", no_argument, NULL, 'l'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     struct err err;
     int c;
@@ -202,6 +211,9 @@ static int parse(int argc, char **argv, struct run_options *out)
             break;
         case 's':
             out->scenarios_dir = optarg;
+            break;
+        case 'L':
+            out->live_seconds = optarg;
             break;
         case 'l':
             out->list = true;
@@ -506,6 +518,10 @@ static int forward_loads(const struct run_options *options)
         argv[argc++] = "--out";
         argv[argc++] = options->out;
     }
+    if (options->live_seconds != NULL) {
+        argv[argc++] = "--live-profile";
+        argv[argc++] = options->live_seconds;
+    }
     if (options->measure.counts_only) {
         argv[argc++] = "--short";
     }
@@ -530,6 +546,12 @@ int cmd_run(int argc, char **argv)
         return forwarded;
     }
     struct err err = {""};
+    if (options.live_seconds != NULL && !options.list) {
+        err_set(&err, 0,
+                "run: --live-profile: none of these scenarios loads the service: name one of "
+                "load-*");
+        return cmd_fail(CMD_USAGE, &err);
+    }
     int code = run(&options, &err);
     if (code != 0) {
         /* A stop that met a child or a reply halfway shows as its failure: the stop is the cause.

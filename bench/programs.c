@@ -47,6 +47,12 @@ void programs_codeqd(char *out, size_t bytes)
     first_there(candidates, X_OK, out, bytes);
 }
 
+void programs_trace(char *out, size_t bytes)
+{
+    static const char *const candidates[] = {"codeq-trace", "../ebpf/codeq-trace", NULL};
+    first_there(candidates, X_OK, out, bytes);
+}
+
 void programs_alloc_count(char *out, size_t bytes)
 {
     static const char *const candidates[] = {

@@ -7,6 +7,7 @@
 
 #include "digest.h"
 #include "env.h"
+#include "live_profile.h"
 #include "result.h"
 #include "summary.h"
 
@@ -174,6 +175,12 @@ int verify_set(const char *set_dir, struct verify_counts *out_counts, struct err
             break;
         }
         code = check_scenario(set_dir, id, &counts.runs, err);
+        if (code == 0) {
+            char dir[2 * RESULT_PATH_MAX];
+            snprintf(dir, sizeof dir, "%s/%.200s", set_dir, id);
+            code = live_profile_verify(dir, err);
+            code = code != 0 ? err_prefix(err, code, "%.200s", id) : 0;
+        }
         counts.scenarios++;
     }
     json_free(manifest);

@@ -416,12 +416,31 @@ test("live stacks stand where they were recorded", async ({ browser }) => {
   const dir = path.join(root, "results", B, "scheduler-create-claim-complete");
   fs.writeFileSync(path.join(dir, "oncpu.folded"), "# codeqd, 99 Hz\nmain;turn;conn_on_ready 30\nmain;turn 10\n");
   fs.writeFileSync(path.join(dir, "offcpu.folded"), "main;ev_run;" + HOSTILE.replace(/ /g, "_") + " 70000\nmain;fsync 30000\n");
+  fs.writeFileSync(path.join(dir, "live.json"), JSON.stringify({ schema: "codeq-lab.live/1",
+    oncpu: { seconds: 3.5, frequency_hz: 499, samples: 40, dropped: 0 },
+    offcpu: { seconds: 2, waited_ns: 100000, dropped: 0 } }));
   const file = path.join(folder, "live.html");
   run([bench, "report", path.join("results", B), "-o", file], { cwd: root });
   const page = await open(browser, file);
   await openPart(page, "Live stacks");
   const text = await page.innerText("details[open]");
+  assert.match(text, /3\.5 s at 499 Hz and core, in a run of its own/);
   assert.match(text, /On the CPU[\s\S]*all: 40 samples[\s\S]*Off the CPU[\s\S]*all: 100,000 ns waited/);
+  assert.strictEqual(await page.evaluate(() => window.ran), undefined);
+  assert.strictEqual(await page.$("img"), null);
+});
+
+test("live stacks that could not be recorded say why", async ({ browser }) => {
+  const root = copyOfSets("nolive");
+  const dir = path.join(root, "results", B, "scheduler-create-claim-complete");
+  fs.writeFileSync(path.join(dir, "live.json"), JSON.stringify({ schema: "codeq-lab.live/1",
+    oncpu: { not_measured: "CAP_BPF missing " + HOSTILE }, offcpu: { not_measured: "as above" } }));
+  const file = path.join(folder, "nolive.html");
+  run([bench, "report", path.join("results", B), "-o", file], { cwd: root });
+  const page = await open(browser, file);
+  await openPart(page, "Live stacks");
+  const text = await page.innerText("details[open]");
+  assert.match(text, /On the CPU\s+Not measured: CAP_BPF missing[\s\S]*Off the CPU\s+Not measured: as above/);
   assert.strictEqual(await page.evaluate(() => window.ran), undefined);
   assert.strictEqual(await page.$("img"), null);
 });

@@ -296,36 +296,78 @@ static void print_callgrind(struct buf *out, struct report_data *data, const str
 
 /* ---- live stacks ---- */
 
+#define LIVE_FILE_BYTES_MAX 65536
+
+struct live_text {
+    const char *file;
+    const char *key; /* in live.json */
+    const char *title;
+    const char *unit;
+    const char *note;
+};
+
+static const struct live_text live_texts[] = {
+    {"oncpu.folded", "oncpu", "On the CPU", "samples",
+     "Sampled while the load ran: a frame is as wide as the share of samples it was in."},
+    {"offcpu.folded", "offcpu", "Off the CPU", "ns waited",
+     "Waiting, by the stack that waited: a frame is as wide as the time spent asleep below it."},
+};
+
+/* How it was recorded, or why it was not, as far as the set says. */
+static void live_note(struct buf *out, const struct live_text *text, const struct json *live)
+{
+    const struct json *said = json_get(live, text->key);
+    const char *reason = json_string(json_get(said, "not_measured"), NULL);
+    double hz = json_number(json_get(said, "frequency_hz"), 0);
+    if (reason != NULL) {
+        buf_printf(out, "Not measured: %.300s", reason);
+        return;
+    }
+    buf_puts(out, text->note);
+    if (said != NULL) {
+        buf_printf(out, " %.1f s", json_number(json_get(said, "seconds"), 0));
+        if (hz > 0) {
+            buf_printf(out, " at %.0f Hz and core", hz);
+        }
+        buf_puts(out, ", in a run of its own whose times are not among the figures.");
+    }
+}
+
 static void print_live(struct buf *out, struct report_data *data, const struct section_side *a,
                        const struct section_side *b)
 {
-    static const struct {
-        const char *file;
-        const char *title;
-        const char *unit;
-        const char *note;
-    } kinds[] = {
-        {"oncpu.folded", "On the CPU", "samples",
-         "Sampled while the load ran: a frame is as wide as the share of samples it was in."},
-        {"offcpu.folded", "Off the CPU", "ns waited",
-         "Waiting, by the stack that waited: a frame is as wide as the time spent asleep below "
-         "it."},
-    };
+    char path[1200];
     bool begun = false;
-    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-        struct stacks *of_a = read_folded(a->dir, kinds[k].file);
-        struct stacks *of_b = b != NULL ? read_folded(b->dir, kinds[k].file) : NULL;
+    for (size_t k = 0; k < sizeof live_texts / sizeof *live_texts; k++) {
+        const struct live_text *text = &live_texts[k];
+        struct stacks *of_a = read_folded(a->dir, text->file);
+        struct stacks *of_b = b != NULL ? read_folded(b->dir, text->file) : NULL;
         struct stacks *first = of_a != NULL ? of_a : of_b;
-        if (first != NULL) {
-            html_raw(out, begun ? "" : "<details><summary>Live stacks</summary>\n");
+        const struct section_side *shown = of_a == NULL && b != NULL ? b : a;
+        snprintf(path, sizeof path, "%s/live.json", shown->dir);
+        struct json *live = json_parse_file(path, LIVE_FILE_BYTES_MAX, NULL);
+        struct buf note = BUF_INIT;
+        live_note(&note, text, live);
+        if ((first != NULL || json_get(live, text->key) != NULL) && !begun) {
+            html_raw(out, "<details><summary>Live stacks</summary>\n");
             begun = true;
-            struct flame flame = {.title = kinds[k].title,
-                                  .unit = kinds[k].unit,
-                                  .note = kinds[k].note,
+        }
+        if (first != NULL) {
+            struct flame flame = {.title = text->title,
+                                  .unit = text->unit,
+                                  .note = note.data,
                                   .ops = {1, 1},
                                   .stacks = {first, of_a != NULL ? of_b : NULL}};
             print_flame(out, data, &flame);
+        } else if (json_get(live, text->key) != NULL) {
+            html_raw(out, "<h3>");
+            html_text(out, text->title);
+            html_raw(out, "</h3>\n<p class=\"dim\">");
+            html_text(out, note.data);
+            html_raw(out, "</p>\n");
         }
+        buf_fini(&note);
+        json_free(live);
         stacks_free(of_a);
         stacks_free(of_b);
     }
