@@ -115,6 +115,9 @@ static void a_set_has_the_stacks_of_the_service_under_load(void **state)
     snprintf(dir, sizeof dir, "%s/live", set);
     assert_has(dir, "oncpu.folded", "codeqd;");
     assert_has(dir, "oncpu.folded", "redis-server;");
+    char *off_cpu = tracer_slurp(dir, "offcpu.folded");
+    assert_null(strstr(off_cpu, "[unknown];[unknown]")); /* one says it */
+    free(off_cpu);
     assert_has(dir, "oncpu.folded", ";http_"); /* a function of codeqd's own */
     assert_has(dir, "offcpu.folded", "codeqd;");
     assert_has(dir, "offcpu.folded", "redis-server;");

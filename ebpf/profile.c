@@ -123,8 +123,13 @@ static struct stacks *read_stacks(struct state *state, struct err *err)
             }
             while (n-- > 0) { /* the kernel gives the leaf first; a return address may lie behind */
                 uint64_t at = addresses[n] - (n > 0);
-                frames[depth++] = side == 0 ? symbols_user(state->symbols, (pid_t)key.tgid, at)
-                                            : symbols_kernel(state->symbols, at);
+                const char *name = side == 0 ? symbols_user(state->symbols, (pid_t)key.tgid, at)
+                                             : symbols_kernel(state->symbols, at);
+                /* Without frame pointers the walk goes astray: one such frame says it. */
+                if (strcmp(name, SYMBOLS_UNKNOWN) != 0 ||
+                    strcmp(frames[depth - 1], SYMBOLS_UNKNOWN) != 0) {
+                    frames[depth++] = name;
+                }
             }
         }
         if (stacks_add(stacks, frames, depth, (int64_t)value, err) != 0) {

@@ -258,7 +258,7 @@ const char *symbols_user(struct symbols *symbols, pid_t pid, uint64_t address)
             return find(file, address - region->start + region->offset, file->label);
         }
     }
-    return "[unknown]";
+    return SYMBOLS_UNKNOWN;
 }
 
 const char *symbols_kernel(struct symbols *symbols, uint64_t address)

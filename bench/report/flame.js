@@ -3,6 +3,7 @@
 var flames = (function () {
   "use strict";
   var NARROWEST = 0.0008; /* of the width: narrower frames are not drawn */
+  var TELLING = 0.004; /* the widest frame of a row: rows of less wait until they are zoomed in on */
   var ROW_PX = 19;
 
   function element(tag, className, text) {
@@ -136,12 +137,9 @@ var flames = (function () {
     var root = { name: "all", kids: new Map(), self: [0, 0], sum: [0, 0], depth: 0, up: null };
     addStacks(root, flame.a, strings, 0, flame.opsA);
     addStacks(root, flame.b, strings, 1, flame.opsB);
-    var all = [], most = 0, deepest = 0;
+    var all = [], most = 0;
     layout(root, 0, all);
-    all.forEach(function (n) {
-      most = Math.max(most, Math.abs(n.self[1] - n.self[0]));
-      deepest = Math.max(deepest, n.depth);
-    });
+    all.forEach(function (n) { most = Math.max(most, Math.abs(n.self[1] - n.self[0])); });
     box.textContent = "";
     box.dataset.drawn = "yes";
     if (size(root) <= 0) {
@@ -159,10 +157,9 @@ var flames = (function () {
     frames.tabIndex = 0;
     frames.setAttribute("role", "application");
     frames.setAttribute("aria-label", "flame graph: arrow keys walk, Enter zooms and shows source lines, Escape zooms out");
-    frames.style.height = (deepest + 1) * ROW_PX + "px";
     status.setAttribute("aria-live", "polite");
     panel.hidden = true;
-    var top = root, current = root, word = "";
+    var top = root, current = root, word = "", rows = 1; /* rows never shrink: no frame moves under the pointer */
     all.forEach(function (n) {
       var e = element("div", "fr", n.name);
       e.style.bottom = n.depth * ROW_PX + "px";
@@ -174,18 +171,22 @@ var flames = (function () {
 
     function place() {
       var whole = size(top), from = top.left, shown = document.createDocumentFragment();
-      all.forEach(function (n) {
+      var list = all.filter(function (n) {
         var above = n.depth < top.depth && n.left <= from && n.left + size(n) >= from + whole;
         var inside = n.left >= from - 1e-9 && n.left + size(n) <= from + whole * (1 + 1e-9) && n.depth >= top.depth;
         var width = above ? 1 : size(n) / whole;
-        if ((above || inside) && width >= NARROWEST) {
-          n.e.style.left = (above ? 0 : 100 * (n.left - from) / whole) + "%";
-          n.e.style.width = 100 * width + "%";
-          n.e.classList.toggle("above", above);
-          n.e.textContent = width < 0.012 ? "" : n.name;
-          shown.appendChild(n.e);
-        }
+        if (!(above || inside) || width < NARROWEST) { return false; }
+        if (width >= TELLING) { rows = Math.max(rows, n.depth + 1); }
+        n.e.style.left = (above ? 0 : 100 * (n.left - from) / whole) + "%";
+        n.e.style.width = 100 * width + "%";
+        n.e.classList.toggle("above", above);
+        n.e.textContent = width < 0.012 ? "" : n.name;
+        return true;
       });
+      list.forEach(function (n) {
+        if (n.depth < rows) { shown.appendChild(n.e); }
+      });
+      frames.style.height = rows * ROW_PX + "px";
       frames.textContent = "";
       frames.appendChild(shown);
     }
