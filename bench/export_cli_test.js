@@ -1,5 +1,5 @@
 /* Exports, each read by a program that is not ours, and `show`: node export_cli_test.js CODEQ-BENCH
- * SOURCE-ROOT. Stacks are read by speedscope, csv by Python, OpenMetrics by Prometheus' own client
+ * SOURCE-ROOT. Stacks are read by speedscope and go tool pprof, csv by Python, OpenMetrics by Prometheus' own client
  * library for Python; benchstat's text is held against the rules of its format. */
 "use strict";
 const assert = require("assert");
@@ -59,6 +59,22 @@ for (const [format, name] of [["pprof", "x.pb.gz"], ["folded", "x.txt"], ["speed
     }
   });
 }
+
+test("go tool pprof finds the same instructions, itself and with callees", () => {
+  if (childProcess.spawnSync("go", ["version"]).error) { skipCase("golang-go is not installed"); }
+  const file = exported("pprof", "go.pb.gz");
+  const env = { ...process.env, HOME: folder, PPROF_TMPDIR: folder };
+  const top = run(["go", "tool", "pprof", "-top", "-nodecount=1000", "-nodefraction=0", file], { env });
+  const kept = functionsOf();
+  const rows = top.split("\n").map((l) => l.match(/^ *(\d+) +[\d.]+% +[\d.]+% +(\d+) +[\d.]+% +(.*)$/)).filter(Boolean);
+  const total = [...kept.values()].reduce((a, b) => a + b, 0);
+  assert.match(top, new RegExp("of " + total + " total"));
+  const seen = new Map(rows.map((r) => [r[3], r]));
+  for (const [fn, self] of kept) {
+    if (self > 0) { assert.strictEqual(Number(seen.get(fn)[1]), self, fn); }
+  }
+  assert.strictEqual(Number(seen.get("drive_work_run")[2]), total);
+});
 
 test("speedscope reads the trace events, an instruction being a microsecond", async ({ browser }) => {
   const seen = await inSpeedscope(browser, exported("chrome", "trace.json"));
