@@ -27,17 +27,9 @@ const char *load_endpoint_name(enum load_endpoint endpoint)
     return endpoint < LOAD_ENDPOINTS ? names[endpoint] : "?";
 }
 
-static void send_due(struct load *load)
+static void send_arrivals(struct load *load, int64_t now)
 {
-    int64_t now = now_ns();
-    for (struct timer *first;
-         (first = timer_first(&load->timers)) != NULL && first->at_ns <= now;) {
-        actor_due(load, actor_of(first), now);
-    }
-    if (load->stopping) {
-        return;
-    }
-    for (size_t i = 0; i < load->spec->role_count; i++) {
+    for (size_t i = 0; i < load->spec->role_count && !load->stopping; i++) {
         struct role_state *role = &load->roles[i];
         while (role->spec->open && role->next_arrival_ns >= 0 && role->idle_count > 0 &&
                load->start_ns + role->next_arrival_ns <= now) {
@@ -49,6 +41,19 @@ static void send_due(struct load *load)
             }
             actor_create(load, actor, intended_ns);
         }
+    }
+}
+
+/* What has a schedule goes first, and is looked at again behind each worker's step: a step costs a
+ * system call, and many of them fall due at once. */
+static void send_due(struct load *load)
+{
+    int64_t now = now_ns();
+    send_arrivals(load, now);
+    for (struct timer *first;
+         (first = timer_first(&load->timers)) != NULL && first->at_ns <= now;) {
+        actor_due(load, actor_of(first), now);
+        send_arrivals(load, now_ns());
     }
 }
 
@@ -215,6 +220,7 @@ static int run_loop(struct load *load, const volatile sig_atomic_t *stop,
         int n = epoll_pwait2(load->epoll_fd, events, EVENTS_MAX, &wait, NULL);
         for (int i = 0; i < n; i++) {
             actor_on_event(load, events[i].data.ptr, events[i].events);
+            send_arrivals(load, now_ns());
         }
     }
 }
