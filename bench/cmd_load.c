@@ -484,6 +484,7 @@ static struct json *new_line(const struct plan *plan, const struct run *run, int
     json_add_string(line, "noise", run->noise_words);
     json_add_int(line, "lag_p99_ns", hist_quantile_ns(&r->send_lag, 0.99));
     json_add_number(line, "generator_cpu_ratio", round(r->cpu_ratio * 1e4) / 1e4);
+    json_add_bool(line, "generator_realtime", r->realtime);
     if (r->void_reason[0] != '\0') {
         json_add_string(line, "void", r->void_reason);
     } else {

@@ -92,6 +92,42 @@ static void a_stall_is_seen_by_every_request_it_delays(void **state)
     json_free(json);
 }
 
+/* With as many busy programs as would give the generator a fraction of a core, it still leaves on
+ * time: without its policy the 99th percentile here is tens of milliseconds. */
+static void the_schedule_is_kept_while_others_take_every_core(void **state)
+{
+    (void)state;
+    const char *const argv[] = {"sh", "-c", "while :; do :; done", NULL};
+    struct child_options options = {.argv = argv, .cpu = -1};
+    struct child hogs[6] = {0};
+    struct err err = {""};
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(child_start(&hogs[i], &options, &err), 0);
+    }
+    char path[64];
+    write_scenario(path, "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"hogs\",\"rev\":1,"
+                         "\"duration_ms\":2000,\"drain_ms\":5000,\"roles\":[{\"role\":\"producer\","
+                         "\"arrival\":\"constant\",\"phases\":[{"
+                         "\"duration_ms\":2000,\"rate_per_sec\":500}]}]}");
+    int exit_code;
+    const char *const args[] = {path, NULL};
+    struct json *json = run_load(args, &exit_code, NULL);
+    unlink(path);
+    for (size_t i = 0; i < 6; i++) {
+        child_stop(&hogs[i], 0);
+    }
+    const struct json *run = first_run(json);
+    if (!json_bool(json_get(run, "generator_realtime"), false)) {
+        json_free(json);
+        skip(); /* no right to a realtime policy here */
+    }
+    double lag_ms = json_number(json_get(run, "lag_p99_ns"), (double)NAN) / 1e6;
+    if (!(lag_ms < 2)) {
+        fail_msg("1 in 100 requests left %g ms late or more", lag_ms);
+    }
+    json_free(json);
+}
+
 static void an_objective_that_is_missed_is_exit_code_1(void **state)
 {
     (void)state;
@@ -187,6 +223,7 @@ int main(int argc, char **argv)
     scenarios = argv[3];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stall_is_seen_by_every_request_it_delays),
+        cmocka_unit_test(the_schedule_is_kept_while_others_take_every_core),
         cmocka_unit_test(an_objective_that_is_missed_is_exit_code_1),
         cmocka_unit_test(wrong_scenarios_and_options_are_named),
         cmocka_unit_test(the_scenarios_lose_nothing),

@@ -247,7 +247,8 @@ void load_print_table(FILE *out, const struct load_result *r)
             ", duplicated %" PRIu64 ", early %" PRIu64 ", misordered %" PRIu64 ", foreign %" PRIu64
             "\n",
             r->created, r->finished, r->lost, r->duplicated, r->early, r->misordered, r->foreign);
-    fprintf(out, "  generator used %.0f %% of a core", r->cpu_ratio * 100);
+    fprintf(out, "  generator used %.0f %% of a core%s", r->cpu_ratio * 100,
+            r->realtime ? ", realtime" : "");
     if (r->drain_ns >= 0) {
         char text[24];
         fprintf(out, "; the queue was empty %s after the last arrival",
