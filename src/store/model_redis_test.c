@@ -697,11 +697,16 @@ static void each_broken_script_is_caught(void **state)
          "sub(old, 10)"}, /* the generation stands still */
         {SCRIPT_NACK, "attempts >= num(sub(m, 22, 25), 16)", "attempts > num(sub(m, 22, 25), 16)"},
         {SCRIPT_CREATE, "here[j] or before[j] or mine[key]", "here[j] or mine[key]"}, /* bucket */
-        {SCRIPT_CREATE, "(57 - p) * 562949953421312 + us",
-         "(57 - p) * 562949953421312 - us"}, /* LIFO */
+        {SCRIPT_CREATE, "(57 - byte(tail)) * 562949953421312 + us",
+         "(57 - byte(tail)) * 562949953421312 - us"}, /* LIFO */
+        {SCRIPT_CREATE, "if tail ~= known then",
+         "if not known then"}, /* the first one's priority */
+        {SCRIPT_COMPLETE, "if tail ~= known or letter ~= kind or #body ~= size then",
+         "if not known then"}, /* the first one's head */
         {SCRIPT_COMPLETE, "local first, step, once = 2, 2, true",
          "local first, step, once = 2, 2, false"},
-        {SCRIPT_SWEEP, "(due[k] - 1735689600000) * 1000", "us"}, /* due order lost */
+        {SCRIPT_SWEEP, "(at - 1735689600000) * 1000", "us"}, /* due order lost */
+        {SCRIPT_SWEEP, "if each then at = each[k] end", ""}, /* all as old as the first */
         {SCRIPT_ABANDON, "num(sub(old, 18, 21), 16) - 1", "num(sub(old, 18, 21), 16)"},
         {SCRIPT_HEARTBEAT, "num(deadline) <= now", "false"}, /* revives what has expired */
         {SCRIPT_CLAIM, "call('HINCRBY', K .. ':n', 'reaped', #expired)", ""},

@@ -38,6 +38,7 @@ struct limit {
     char url[160];
     int in_flight;
     int batch;
+    size_t cycles; /* end a round after so many; 0: by time */
     struct store *store;
     struct store_queue queue;
     char tag[KEYS_BYTES_MAX];
@@ -301,7 +302,7 @@ static void run(struct limit *l, enum driver driver, int64_t duration_ns, struct
     int64_t begin_ns = clock_monotonic_ns(clock_system());
     int64_t now_ns = begin_ns;
     double before = thread_ns(pid);
-    while (now_ns - begin_ns < duration_ns) {
+    while (l->cycles > 0 ? cost.tasks < l->cycles : now_ns - begin_ns < duration_ns) {
         for (enum phase phase = PHASE_CREATE; phase < PHASES; phase++) {
             step(l, phase);
             if (l->done != (size_t)l->in_flight) {
@@ -375,6 +376,7 @@ static const char help[] =
     "  --batch LIST      tasks a call (1,8,16)\n"
     "  --in-flight N     tasks in flight on the one connection (64)\n"
     "  --seconds N       of each round (1)\n"
+    "  --cycles N        end each round after so many tasks instead: for counting instructions\n"
     "  --rounds N        of each driver, interleaved (5)\n"
     "  --cpu N           core for client and Redis, -1: none (0)\n"
     "  --help\n"
@@ -397,13 +399,10 @@ static int number(const char *option, const char *text, int min, int max)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"batch", required_argument, NULL, 'b'},
-        {"in-flight", required_argument, NULL, 'f'},
-        {"seconds", required_argument, NULL, 's'},
-        {"rounds", required_argument, NULL, 'r'},
-        {"cpu", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"batch", required_argument, NULL, 'b'},   {"in-flight", required_argument, NULL, 'f'},
+        {"seconds", required_argument, NULL, 's'}, {"cycles", required_argument, NULL, 'y'},
+        {"rounds", required_argument, NULL, 'r'},  {"cpu", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},          {0},
     };
     char default_batches[] = "1,8,16";
     char *batches = default_batches;
@@ -421,6 +420,9 @@ int main(int argc, char **argv)
             break;
         case 's':
             seconds = number("--seconds", optarg, 1, 3600);
+            break;
+        case 'y':
+            l.cycles = (size_t)number("--cycles", optarg, 1, 100000000);
             break;
         case 'r':
             rounds = number("--rounds", optarg, 1, ROUNDS_MAX);

@@ -51,7 +51,8 @@ if n < want and string.byte(argv[1], -17) == 119 then
   first = format('%.0f %.0f', first, due)
 end
 if n == 0 then return { first } end
-local ids, leases, current, reply = {}, {}, {}, { first }
+-- As long as they will be, or half, so that they need not grow step by step.
+local ids, leases, current, reply = { unpack(got) }, { unpack(got) }, { unpack(got) }, { first, unpack(got) }
 local at, left = 2, num(argv[2])
 local lease, name = argv[3], argv[4]
 local deadline, worker = format('%.0f', now + lease), stamp .. name

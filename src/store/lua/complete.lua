@@ -39,8 +39,9 @@ if not taken or call('ZREM', leased, unpack(held)) < k then
 end
 if k > 0 then
   local bucket = math.floor(now / retention)
-  local place, records, outbox, failed = K .. ':f:' .. bucket, {}, nil, 0
+  local place, records, outbox, failed = K .. ':f:' .. bucket, { unpack(ids) }, nil, 0
   local bodies = call('HMGET', K .. ':b', unpack(ids))
+  local known, kind, size, head = nil, nil, nil, nil
   for j = 1, k do
     local i = at and at[j] or j
     local letter, body = byte(argv[i + i]), bodies[j] or '-'
@@ -51,8 +52,12 @@ if k > 0 then
       failed = failed + 1
     end
     records[j + j - 1] = ids[j]
-    records[j + j] = letter .. sub(held[j], 17) .. stamp .. format('%08d', #body) .. body ..
-      argv[i + i + 1]
+    local tail = sub(held[j], 17)
+    if tail ~= known or letter ~= kind or #body ~= size then
+      known, kind, size = tail, letter, #body
+      head = letter .. tail .. stamp .. format('%08d', size)
+    end
+    records[j + j] = head .. body .. argv[i + i + 1]
     if byte(body) == 111 then
       outbox = outbox or {}
       outbox[#outbox + 1] = stamp

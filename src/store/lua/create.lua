@@ -13,7 +13,7 @@ local sub, byte, format = string.sub, string.byte, string.format
 local columns, n = argv[1], #argv
 local has_delay, has_key = columns == 'd' or columns == 'dk', columns == 'k' or columns == 'dk'
 local step = 2 + (has_delay and 1 or 0) + (has_key and 1 or 0)
-local letters, found, taken = '', '', nil
+local found, taken = '', nil
 
 if has_key then
   -- Which keys name a task already, in this call or in one of the two living buckets?
@@ -51,18 +51,22 @@ if has_key then
   end
 end
 
-local bodies, current, ready, delayed = {}, {}, {}, {}
+-- Tables that begin as long as they will be do not grow step by step.
+local bodies, ready, delayed = step == 2 and { unpack(argv, 3) } or {}, {}, {}
+local current = { unpack(bodies) }
 local created, duplicates, r, d = 0, 0, 0, 0
-local known, score = nil, nil
+local known, score, state = nil, nil, nil
+local other = nil -- letters, where not all are ready
 for i = 3, n, step do
   local old = taken and taken[i]
   if old then
-    letters = letters .. 'E'
+    other = other or { string.rep('R', created) }
+    other[#other + 1] = 'E'
     found = found .. old
     duplicates = duplicates + 1
   else
     local m, due = argv[i], 0
-    local id, k = sub(m, 1, 16), created + created
+    local id, tail, k = sub(m, 1, 16), sub(m, 17), created + created
     if has_delay then
       due = tonumber(argv[i + 2])
       if due > 0 then due = now + due else due = -due end
@@ -72,19 +76,20 @@ for i = 3, n, step do
     bodies[k + 2] = argv[i + 1]
     current[k + 1] = id
     if due > now then
-      letters = letters .. 'D'
-      current[k + 2] = 'd' .. sub(m, 17) .. stamp
+      other = other or { string.rep('R', created - 1) }
+      other[#other + 1] = 'D'
+      current[k + 2] = 'd' .. tail .. stamp
       delayed[d + 1] = due
       delayed[d + 2] = m
       d = d + 2
     else
-      letters = letters .. 'R'
-      current[k + 2] = 'r' .. sub(m, 17) .. stamp
-      local p = byte(m, 17)
-      if p ~= known then
-        known = p
-        score = format('%.0f', (57 - p) * 562949953421312 + us)
+      if other then other[#other + 1] = 'R' end
+      if tail ~= known then
+        known = tail
+        state = 'r' .. tail .. stamp
+        score = format('%.0f', (57 - byte(tail)) * 562949953421312 + us)
       end
+      current[k + 2] = state
       ready[r + 1] = score
       ready[r + 2] = m
       r = r + 2
@@ -102,4 +107,4 @@ if created > 0 then
   call('HINCRBY', K .. ':n', 'created', created)
 end
 if duplicates > 0 then call('HINCRBY', K .. ':n', 'duplicates', duplicates) end
-return letters .. found
+return (other and table.concat(other) or string.rep('R', created)) .. found

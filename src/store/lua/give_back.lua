@@ -3,7 +3,7 @@
 -- The caller has taken the members out of leased. Each goes to the dead letters when its attempts
 -- are spent, else to delayed or, without a delay, to ready; its generation grows. A delay <= 0 or
 -- none is computed from policy, "kind base_ms max_ms seed instance", as sched/backoff.c does it.
--- In scope: K, call, now, us.
+-- In scope: K, call, now, stamp, us.
 local function give_back(members, delays, reasons, policy)
   local sub, num, format, floor = string.sub, tonumber, string.format, math.floor
   local kind, base, max, seed = string.match(policy, '^(%d) (%d+) (%d+) (%d+) ')
@@ -16,7 +16,7 @@ local function give_back(members, delays, reasons, policy)
     local state
     if attempts >= num(sub(m, 22, 25), 16) then
       state = 'x'
-      dead[#dead + 1] = now
+      dead[#dead + 1] = stamp
       dead[#dead + 1] = id .. tail
       out[i] = -1
     else
@@ -55,7 +55,7 @@ local function give_back(members, delays, reasons, policy)
       end
     end
     current[#current + 1] = id
-    current[#current + 1] = state .. tail .. now .. (reasons and reasons[i] or 'LEASE_EXPIRED')
+    current[#current + 1] = state .. tail .. stamp .. (reasons and reasons[i] or 'LEASE_EXPIRED')
   end
   if ready[1] then call('ZADD', K .. ':r', unpack(ready)) end
   if delayed[1] then call('ZADD', K .. ':d', unpack(delayed)) end
@@ -68,7 +68,7 @@ local function give_back(members, delays, reasons, policy)
     local bodies = call('HMGET', K .. ':b', unpack(ids))
     for i = 1, #ids do
       if bodies[i] and string.byte(bodies[i]) == 111 then
-        due[#due + 1] = now
+        due[#due + 1] = stamp
         due[#due + 1] = ids[i] .. 'x'
       end
     end
