@@ -109,9 +109,19 @@ static void default_data_dir(char *out, size_t bytes)
 static int start_redis(const struct config *config, struct redis_server *redis, char *url,
                        size_t url_bytes, struct err *err)
 {
+    /* Sorted sets of fewer than 128 leases would be kept as lists that are searched from one end.
+     */
     static const char *const settings[] = {
-        "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy",
-        "noeviction",   NULL};
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "everysec",
+        "--maxmemory-policy",
+        "noeviction",
+        "--zset-max-listpack-entries",
+        "0",
+        NULL,
+    };
     char dir[512];
     if (config->data_dir != NULL) {
         snprintf(dir, sizeof(dir), "%s", config->data_dir);

@@ -32,6 +32,7 @@
 #define ECHO_BODY_MAX 65536
 #define START_NS (10 * NS_PER_SEC)
 #define IDLE_MAX 10000
+#define SETTINGS_MAX 16
 
 struct limit {
     struct redis_server redis;
@@ -385,6 +386,7 @@ static const char help[] =
     "  --keyed             creates carry an idempotency key\n"
     "  --rate N            cycles a second, open loop; 0: closed loop (0)\n"
     "  --backlog N         tasks that are ready beforehand (1000)\n"
+    "  --redis SETTING     CONFIG SET this before the rounds, may be repeated\n"
     "  --echo              also the bare server, in the same rounds\n"
     "  --idle N            also codeqd's memory with so many idle connections\n"
     "  --seconds N         of each round (2)\n"
@@ -420,6 +422,7 @@ int main(int argc, char **argv)
         {"rate", required_argument, NULL, 'R'},
         {"backlog", required_argument, NULL, 'B'},
         {"echo", no_argument, NULL, 'e'},
+        {"redis", required_argument, NULL, 'C'},
         {"idle", required_argument, NULL, 'i'},
         {"seconds", required_argument, NULL, 's'},
         {"cycles", required_argument, NULL, 'y'},
@@ -430,6 +433,8 @@ int main(int argc, char **argv)
     };
     const char *program = "codeqd";
     const char *threads = "1";
+    const char *settings[SETTINGS_MAX];
+    int setting_count = 0;
     bool echo = false;
     int idle_connections = 0;
     int backlog = 1000;
@@ -460,6 +465,12 @@ int main(int argc, char **argv)
             break;
         case 'B':
             backlog = number("--backlog", optarg, 0, 1000000);
+            break;
+        case 'C':
+            if (setting_count == SETTINGS_MAX) {
+                die("--redis", "too many");
+            }
+            settings[setting_count++] = optarg;
             break;
         case 'e':
             echo = true;
@@ -493,6 +504,15 @@ int main(int argc, char **argv)
     struct redis_server_options redis_options = {.cpu = cpus[2]};
     if (redis_server_start(&l.redis, &redis_options, &err) != 0) {
         die("redis-server", err.text);
+    }
+    for (int i = 0; i < setting_count; i++) {
+        char command[512];
+        char *answer = NULL;
+        snprintf(command, sizeof(command), "CONFIG SET %s", settings[i]);
+        if (redis_server_ask(l.redis.socket_path, command, &answer, &err) != 0) {
+            die(command, err.text);
+        }
+        free(answer);
     }
     codeqd_start(&l, program, cpus[1], threads);
     if (echo) {
