@@ -457,6 +457,7 @@ static void on_created(void *arg, size_t index, const struct gather_result *resu
     (void)index;
     struct item *item = arg;
     struct request *request = item->request;
+    request->service->creates--;
     if (result->call->status != STORE_OK) {
         item_store_error(item, result->call);
         return;
@@ -515,6 +516,7 @@ static void create_go(struct item *item)
 {
     struct store_queue queue =
         queue_shard(item->queue, create_shard(item->queue, &item->create.key));
+    item->request->service->creates++;
     gather_create(item->request->service->gather, &queue, &item->create, on_created, item, 0);
 }
 
@@ -541,9 +543,23 @@ static void create_start(struct item *item, const struct body_value *value)
     }
 }
 
+/* Past the limit new work is refused before its body is looked at, so that the refusal costs less
+ * than the work: claims and results, which take work away, are not. A request is let in whole. */
+static bool create_refused(struct service *service, struct request *request)
+{
+    if (service->creates < service->creates_max) {
+        return false;
+    }
+    request_header(request, "Retry-After", "1");
+    request_answer_error(request, 503, "too many creates");
+    return true;
+}
+
 static void create_one(struct service *service, struct request *request)
 {
-    (void)service;
+    if (create_refused(service, request)) {
+        return;
+    }
     struct body body;
     struct body_value value;
     if (body_open(&body, request, &value) != 0) {
@@ -585,7 +601,9 @@ static size_t batch_open(struct request *request, struct body *body, const char 
 
 static void create_batch(struct service *service, struct request *request)
 {
-    (void)service;
+    if (create_refused(service, request)) {
+        return;
+    }
     struct body body;
     struct body_items list;
     size_t count = batch_open(request, &body, "tasks", &list);

@@ -52,6 +52,8 @@ static const struct setting SETTINGS[] = {
      "open client connections; more are refused"},
     {"waiters_max", NUMBER, AT(waiters_max), 0, 1000000, "10000", {0}, NULL, false,
      "claims and result reads that wait; more get 503"},
+    {"creates_max", NUMBER, AT(creates_max), 1, 1000000, "8192", {0}, NULL, false,
+     "tasks of creates that wait for Redis; more get 503"},
     {"header_timeout", DURATION, AT(header_timeout_ns), 10 * MS, 600 * SEC, "5s", {0}, NULL, false,
      "a request's head must arrive within this"},
     {"idle_timeout", DURATION, AT(idle_timeout_ns), 100 * MS, DAY, "120s", {0}, NULL, false,

@@ -35,6 +35,7 @@ struct config {
     int64_t threads;
     int64_t connections_max; /* of the whole process */
     int64_t waiters_max; /* long polls of the whole process */
+    int64_t creates_max; /* tasks to be created that are on their way, of the whole process */
     int64_t header_timeout_ns;
     int64_t idle_timeout_ns;
     int64_t drain_timeout_ns;

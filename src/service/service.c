@@ -901,6 +901,8 @@ struct server *server_new(const struct server_options *options, struct err *err)
     service->gather = gather_new(service->store);
     service->queues = queues_new(service->store, service->metrics);
     service->waiters = waiters_new(service);
+    service->creates_max =
+        (service->config->creates_max + service->config->threads - 1) / service->config->threads;
     service->reaper = reaper_new(service);
     service->ratelimit = ratelimit_new(config, service->metrics);
     server->jwks_refresh =

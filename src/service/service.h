@@ -62,6 +62,8 @@ struct service {
     struct webhook *webhook; /* the first thread's; others use only its any-thread functions */
     struct result_wait *result_waits[RESULT_SLOTS]; /* reads that wait for a result, by task */
     uint64_t results_ended[RESULT_SLOTS]; /* tasks of that slot that ended through this thread */
+    int64_t creates; /* tasks to be created that are on their way to Redis and back */
+    int64_t creates_max; /* then creates are refused: work that is here already goes first */
     size_t every_from; /* where the next claim of all queues begins, of too many for one */
     unsigned thread; /* 0.. */
     bool draining;

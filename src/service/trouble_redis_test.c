@@ -3,6 +3,7 @@
 #include "service/load_fixture.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,12 +250,78 @@ static void a_replica_without_its_master_is_named_and_left_when_it_is_one_again(
     await_answer("/v1/codeq/tasks", CREATE, 202, NULL);
 }
 
+/* While Redis stands still, what has no room is refused at once; claims are not; and what was let
+ * in is there afterwards, no more and no less. */
+static void creates_beyond_the_limit_are_refused_at_once_and_the_others_kept(void **state)
+{
+    (void)state;
+    static const char *const limited[] = {"--creates-max", "3", "--redis-command-timeout", "60s",
+                                          NULL};
+    struct service_fixture other = f;
+    other.port = 0;
+    codeqd_start(&other, limited);
+    create(&other, "LIMIT", "\"payload\":0", NULL); /* the queue is known from here on */
+    assert_int_equal(kill(f.redis.child.pid, SIGSTOP), 0);
+    static const char create_limit[] = "{\"command\":\"LIMIT\",\"payload\":1}";
+    static const char batch[] = "{\"tasks\":[{\"command\":\"LIMIT\",\"payload\":2},"
+                                "{\"command\":\"LIMIT\",\"payload\":3}]}";
+    enum { SENT = 8, ROOM = 3 };
+    struct pollfd sockets[SENT];
+    for (int i = 0; i < SENT; i++) {
+        int fd = http_begin(&other, "POST", "/v1/codeq/tasks", NULL, create_limit);
+        sockets[i] = (struct pollfd){.fd = fd, .events = POLLIN};
+    }
+    struct answer a;
+    for (int refused = 0; refused < SENT - ROOM;) {
+        assert_true(poll(sockets, SENT, 20000) > 0);
+        for (int i = 0; i < SENT; i++) {
+            if (sockets[i].fd < 0 || sockets[i].revents == 0) {
+                continue;
+            }
+            a = http_read(sockets[i].fd, false);
+            expect(&a, 503, "too many creates");
+            char value[16];
+            assert_true(answer_header(&a, "Retry-After", value, sizeof value));
+            answer_free(&a);
+            close(sockets[i].fd);
+            sockets[i].fd = -1;
+            refused++;
+        }
+    }
+    a = http_post(&other, "/v1/codeq/tasks/batch", batch);
+    expect(&a, 503, "too many creates");
+    answer_free(&a);
+    /* A claim is taken in and waits for Redis. */
+    int claiming = http_begin(&other, "POST", "/v1/codeq/tasks/claim", NULL,
+                              "{\"commands\":[\"LIMIT\"],\"leaseSeconds\":60}");
+    struct pollfd claimed = {.fd = claiming, .events = POLLIN};
+    assert_int_equal(poll(&claimed, 1, 100), 0);
+    assert_int_equal(kill(f.redis.child.pid, SIGCONT), 0);
+    a = http_read(claiming, false);
+    expect(&a, 200, NULL);
+    answer_free(&a);
+    close(claiming);
+    for (int i = 0; i < SENT; i++) {
+        if (sockets[i].fd >= 0) {
+            a = http_read(sockets[i].fd, false);
+            expect(&a, 202, NULL);
+            answer_free(&a);
+            close(sockets[i].fd);
+        }
+    }
+    assert_int_equal(count(&other, "LIMIT", "ready"), 1 + ROOM - 1); /* less the claimed one */
+    /* The room is free again. */
+    create(&other, "LIMIT", "\"payload\":4", NULL);
+    assert_int_equal(codeqd_stop(&other), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_redis_refuses_creates_with_the_reason_while_work_ends),
         cmocka_unit_test(a_pause_of_redis_delays_and_loses_nothing),
         cmocka_unit_test(a_pause_beyond_the_time_out_is_told_as_unknown_and_ends),
+        cmocka_unit_test(creates_beyond_the_limit_are_refused_at_once_and_the_others_kept),
         cmocka_unit_test(a_redis_that_loads_its_data_is_waited_for),
         cmocka_unit_test(a_replica_without_its_master_is_named_and_left_when_it_is_one_again),
     };
