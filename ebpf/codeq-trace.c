@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "claims.h"
 #include "commands.h"
+#include "cost.h"
 #include "leases.h"
 #include "profile.h"
 #include "serve.h"
@@ -53,6 +54,7 @@ static void usage(FILE *out)
     for (size_t i = 0; i < VIEWS_LEN; i++) {
         fprintf(out, "  %-10s  %s\n", views[i]->name, views[i]->summary);
     }
+    fputs("and:\n  cost        what each of these costs on this host, measured\n", out);
     fputs("\n"
           "which processes (default: every Redis server and codeqd, also those that start later):\n"
           "  --pid N[,N...]        these; with --cgroup: as numbered inside the container\n"
@@ -449,6 +451,9 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--version") == 0) {
         puts("codeq-trace " CODEQ_VERSION);
         return 0;
+    }
+    if (strcmp(argv[1], "cost") == 0) {
+        return cost_main(argc - 1, argv + 1);
     }
     const struct view *view = NULL;
     for (size_t i = 0; i < VIEWS_LEN; i++) {

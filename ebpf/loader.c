@@ -22,6 +22,7 @@
 #pragma GCC diagnostic ignored "-Wshadow"
 #include "claims.skel.h"
 #include "commands.skel.h"
+#include "floor.skel.h"
 #include "leases.skel.h"
 #include "profile.skel.h"
 #include "syscalls.skel.h"
@@ -60,6 +61,8 @@ static const void *object_bytes(enum loader_object object, size_t *out_bytes)
         return timeline__elf_bytes(out_bytes);
     case LOADER_CLAIMS:
         return claims__elf_bytes(out_bytes);
+    case LOADER_FLOOR:
+        return floor__elf_bytes(out_bytes);
     case LOADER_COUNT:
         break;
     }

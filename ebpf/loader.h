@@ -19,6 +19,7 @@ enum loader_object {
     LOADER_PROFILE,
     LOADER_TIMELINE,
     LOADER_CLAIMS,
+    LOADER_FLOOR,
     LOADER_COUNT,
 };
 
