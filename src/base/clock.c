@@ -54,6 +54,14 @@ void clock_fake_advance(struct clock_fake *fake, int64_t duration_ns)
     fake->wall_now_ns += duration_ns;
 }
 
+static void put_digits(char *out, int count, unsigned value)
+{
+    while (count-- > 0) {
+        out[count] = (char)('0' + value % 10);
+        value /= 10;
+    }
+}
+
 void clock_format_rfc3339(int64_t wall_ns, char out[CLOCK_RFC3339_BYTES])
 {
     int64_t ms = wall_ns / NS_PER_MS;
@@ -66,14 +74,37 @@ void clock_format_rfc3339(int64_t wall_ns, char out[CLOCK_RFC3339_BYTES])
         rest_ms += 1000;
         sec--;
     }
-    time_t t = (time_t)sec;
-    struct tm utc;
-    gmtime_r(&t, &utc);
-    char text[64];
-    snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", utc.tm_year + 1900,
-             utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, (int)rest_ms);
-    memcpy(out, text, CLOCK_RFC3339_BYTES - 1);
-    out[CLOCK_RFC3339_BYTES - 1] = '\0';
+    int64_t day = sec / 86400;
+    unsigned in_day = (unsigned)(sec % 86400 + 86400) % 86400;
+    if (sec % 86400 < 0) {
+        day--;
+    }
+    /* By hand, because answers carry several times each: an era is 400 years from 1 March 0000.
+     * Source: Howard Hinnant, chrono-Compatible Low-Level Date Algorithms, civil_from_days. */
+    unsigned since = (unsigned)(day + 719468);
+    unsigned era = since / 146097;
+    unsigned of_era = since % 146097;
+    unsigned year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    unsigned of_year = of_era - (365 * year + year / 4 - year / 100);
+    unsigned march = (5 * of_year + 2) / 153; /* 0: March */
+    unsigned month = march < 10 ? march + 3 : march - 9;
+    year += 400 * era + (month <= 2);
+    put_digits(out, 2, year / 100);
+    put_digits(out + 2, 2, year % 100);
+    out[4] = '-';
+    put_digits(out + 5, 2, month);
+    out[7] = '-';
+    put_digits(out + 8, 2, of_year - (153 * march + 2) / 5 + 1);
+    out[10] = 'T';
+    put_digits(out + 11, 2, in_day / 3600);
+    out[13] = ':';
+    put_digits(out + 14, 2, in_day / 60 % 60);
+    out[16] = ':';
+    put_digits(out + 17, 2, in_day % 60);
+    out[19] = '.';
+    put_digits(out + 20, 3, (unsigned)rest_ms);
+    out[23] = 'Z';
+    out[24] = '\0';
 }
 
 /* Exactly count digits; -1 otherwise. */

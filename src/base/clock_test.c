@@ -1,5 +1,7 @@
 #include "base/test.h"
 
+#include <time.h>
+
 #include "base/clock.h"
 
 static void rfc3339_reads_what_it_writes(void **state)
@@ -13,6 +15,23 @@ static void rfc3339_reads_what_it_writes(void **state)
     assert_int_equal(ns, INT64_C(1763877845678) * NS_PER_MS);
     clock_format_rfc3339(-1, text);
     assert_string_equal(text, "1969-12-31T23:59:59.999Z");
+}
+
+static void rfc3339_agrees_with_the_c_library_on_every_day_it_can_name(void **state)
+{
+    (void)state;
+    /* All days of 1678 to 2261, each at another second. */
+    for (int64_t day = -106650; day < 106650; day++) {
+        int64_t sec = day * 86400 + (day * 7919 % 86400 + 86400) % 86400;
+        time_t t = (time_t)sec;
+        struct tm utc;
+        char expected[64];
+        char text[CLOCK_RFC3339_BYTES];
+        gmtime_r(&t, &utc);
+        strftime(expected, sizeof expected, "%Y-%m-%dT%H:%M:%S.007Z", &utc);
+        clock_format_rfc3339(sec * NS_PER_SEC + 7 * NS_PER_MS, text);
+        assert_string_equal(text, expected);
+    }
 }
 
 static void rfc3339_takes_offsets_and_fractions(void **state)
@@ -61,6 +80,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rfc3339_reads_what_it_writes),
+        cmocka_unit_test(rfc3339_agrees_with_the_c_library_on_every_day_it_can_name),
         cmocka_unit_test(rfc3339_takes_offsets_and_fractions),
         cmocka_unit_test(wrong_times_are_refused),
         cmocka_unit_test(fake_clock_moves_only_when_told),

@@ -7,21 +7,26 @@
 
 char *text_time(char *at, int64_t unix_ms)
 {
-    static _Thread_local int64_t known_second = INT64_MIN;
-    static _Thread_local char known[24];
+    /* Creation, update and end of the lease of many tasks fall into few seconds, the ends some
+     * round number of them later; 7 divides none of the usual ones. */
+    static _Thread_local struct {
+        int64_t second;
+        char text[20]; /* "2026-11-23T06:04:05." */
+    } seconds[7];
     int64_t second = unix_ms / 1000;
     int64_t ms = unix_ms % 1000;
     if (ms < 0) {
         ms += 1000;
         second--;
     }
-    if (second != known_second) {
+    size_t slot = (uint64_t)second % 7;
+    if (second != seconds[slot].second || seconds[slot].text[0] == '\0') {
         char text[CLOCK_RFC3339_BYTES];
         clock_format_rfc3339(second * NS_PER_SEC, text);
-        memcpy(known, text, 20); /* "2026-11-23T06:04:05." */
-        known_second = second;
+        memcpy(seconds[slot].text, text, sizeof(seconds[slot].text));
+        seconds[slot].second = second;
     }
-    at = text_put(at, known, 20);
+    at = text_put(at, seconds[slot].text, sizeof(seconds[slot].text));
     at[0] = (char)('0' + ms / 100);
     at[1] = (char)('0' + ms / 10 % 10);
     at[2] = (char)('0' + ms % 10);
