@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/plain.h"
+
 char *text_put(char *at, const char *text, size_t bytes)
 {
     if (bytes > 0) { /* text may be NULL then */
@@ -60,6 +62,9 @@ char *json_escape(char *at, const char *text, size_t bytes)
     const char *end = text + bytes;
     while (text < end) {
         const char *from = text;
+        while (end - text >= PLAIN_BYTES && plain_word(text)) {
+            text += PLAIN_BYTES;
+        }
         while (text < end && !special[(unsigned char)*text]) {
             text++;
         }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plain.h"
+
 #define FEW_MEMBERS 8 /* compared pair by pair; more are sorted */
 #define NUMBER_BYTES_MAX 64 /* of one that json_token_int looks at */
 
@@ -159,6 +161,9 @@ static bool string(struct scan *scan)
     struct json_token *token = add(scan, JSON_STRING);
     const char *p = scan->p + 1;
     for (;;) {
+        while (scan->end - p >= PLAIN_BYTES && plain_word(p)) {
+            p += PLAIN_BYTES;
+        }
         while (p < scan->end && !special[(unsigned char)*p]) {
             p++;
         }

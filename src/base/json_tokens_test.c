@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "base/json_tokens.h"
+#include "base/plain.h"
 #include "base/rng.h"
 
 static bool accepts(const char *text, size_t bytes)
@@ -252,9 +254,43 @@ static void utf8_is_told_from_other_bytes(void **state)
     assert_false(json_utf8_valid("\xed\xa0\x80", 3));
 }
 
+static void eight_bytes_are_plain_where_each_of_them_is(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        for (int at = 0; at < PLAIN_BYTES; at++) {
+            /* Beside the smallest and the largest plain ones. */
+            for (const char *around = " ~"; *around != '\0'; around++) {
+                char word[PLAIN_BYTES];
+                memset(word, *around, sizeof word);
+                word[at] = (char)c;
+                assert_int_equal(plain_word(word), c >= 0x20 && c < 0x80 && c != '"' && c != '\\');
+            }
+        }
+    }
+}
+
+static void an_escape_is_found_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (int at = 0; at < 40; at++) {
+        char text[40];
+        char out[256];
+        memset(text, 'x', sizeof text);
+        text[at] = '"';
+        char *end = json_escape(out, text, sizeof text);
+        assert_int_equal(end - out, sizeof text + 1);
+        assert_memory_equal(out, text, at);
+        assert_memory_equal(out + at, "\\\"", 2);
+        assert_memory_equal(out + at + 2, text + at + 1, sizeof text - at - 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(eight_bytes_are_plain_where_each_of_them_is),
+        cmocka_unit_test(an_escape_is_found_wherever_it_stands),
         cmocka_unit_test(strict_json_is_taken_and_nothing_else),
         cmocka_unit_test(depth_ends_where_the_other_reader_ends),
         cmocka_unit_test(duplicates_are_found_among_many_keys_too),
