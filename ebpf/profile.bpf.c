@@ -82,7 +82,7 @@ int BPF_PROG(on_switch, _Bool preempt, struct task_struct *before, struct task_s
     __u64 now = bpf_ktime_get_ns();
     __u32 tgid = after->tgid;
     struct away *away;
-    if (bpf_map_lookup_elem(&targets, &tgid)) {
+    if (target_of(&tgid)) {
         away = bpf_task_storage_get(&aways, after, 0, 0);
         if (away && away->ns) {
             add(&away->key, now - away->ns);
@@ -90,7 +90,7 @@ int BPF_PROG(on_switch, _Bool preempt, struct task_struct *before, struct task_s
         }
     }
     tgid = before->tgid;
-    if (bpf_map_lookup_elem(&targets, &tgid)) {
+    if (target_of(&tgid)) {
         away = bpf_task_storage_get(&aways, before, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
         if (away) {
             away->key.tgid = tgid;

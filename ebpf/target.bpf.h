@@ -19,10 +19,26 @@ struct {
     __type(value, struct target_entry);
 } target_names SEC(".maps");
 
+/* Has any process of this remainder ever been a target? An array's look-up is a load in line: it is
+ * all that a system call of a process that nobody looks at costs. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, TARGET_MARKS);
+    __type(key, __u32);
+    __type(value, __u32);
+} target_marks SEC(".maps");
+
+static __always_inline struct target_entry *target_of(__u32 *tgid)
+{
+    __u32 slot = *tgid & (TARGET_MARKS - 1);
+    __u32 *mark = bpf_map_lookup_elem(&target_marks, &slot);
+    return mark && *mark ? bpf_map_lookup_elem(&targets, tgid) : 0;
+}
+
 static __always_inline struct target_entry *target_current(__u32 *out_tgid)
 {
     *out_tgid = bpf_get_current_pid_tgid() >> 32;
-    return bpf_map_lookup_elem(&targets, out_tgid);
+    return target_of(out_tgid);
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -34,6 +50,9 @@ int BPF_PROG(target_exec, struct task_struct *task)
     if (wanted) {
         __u32 tgid = bpf_get_current_pid_tgid() >> 32;
         struct target_entry entry = *wanted;
+        __u32 slot = tgid & (TARGET_MARKS - 1);
+        __u32 marked = 1;
+        bpf_map_update_elem(&target_marks, &slot, &marked, BPF_ANY);
         bpf_map_update_elem(&targets, &tgid, &entry, BPF_NOEXIST);
     }
     return 0;

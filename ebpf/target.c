@@ -162,7 +162,10 @@ static void add_process(struct target *target, struct loader *const *loaders, in
     if (changed) {
         struct target_entry entry = {.role = process->role};
         __u32 tgid = (__u32)pid;
+        __u32 slot = tgid & (TARGET_MARKS - 1);
+        __u32 marked = 1;
         for (int i = 0; i < loaders_len; i++) {
+            loader_map_set(loaders[i], "target_marks", &slot, &marked);
             loader_map_set(loaders[i], "targets", &tgid, &entry);
         }
     }

@@ -5,6 +5,7 @@
 
 #define TARGETS_MAX 1024
 #define TARGET_NAMES_MAX 16
+#define TARGET_MARKS 4096 /* a power of two */
 #define TARGET_NAME_BYTES 16 /* as the kernel cuts a process name, NUL included */
 
 enum target_role {

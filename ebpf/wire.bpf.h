@@ -1063,9 +1063,36 @@ static __always_inline int wire_exit(struct pt_regs *regs, long result, __u32 tg
     return 0;
 }
 
+/* Most system calls carry nothing, of whichever process: they are told first. */
+static __always_inline int enter_matters(__u32 nr)
+{
+    return nr == config.nr_write || nr == config.nr_sendto || nr == config.nr_writev ||
+           nr == config.nr_sendmsg || nr == config.nr_close;
+}
+
+static __always_inline int exit_matters(struct pt_regs *regs, long result)
+{
+    __u32 nr = REGS_NR(regs);
+    if (nr == config.nr_read || nr == config.nr_recvfrom || nr == config.nr_readv ||
+        nr == config.nr_recvmsg) {
+        return result > 0;
+    }
+    if (nr == config.nr_write || nr == config.nr_sendto) {
+        return result != (long)REGS_ARG3(regs);
+    }
+    if (nr == config.nr_accept4 || nr == config.nr_accept) {
+        return result >= 0;
+    }
+    return nr == config.nr_writev || nr == config.nr_sendmsg || nr == config.nr_connect ||
+           nr == config.nr_io_uring_enter;
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(on_enter, struct pt_regs *regs, long nr)
 {
+    if (!enter_matters((__u32)nr)) {
+        return 0;
+    }
     __u32 tgid;
     struct target_entry *target = target_current(&tgid);
     return target ? wire_enter(regs, (__u32)nr, tgid, target->role) : 0;
@@ -1074,6 +1101,9 @@ int BPF_PROG(on_enter, struct pt_regs *regs, long nr)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_exit, struct pt_regs *regs, long result)
 {
+    if (!exit_matters(regs, result)) {
+        return 0;
+    }
     __u32 tgid;
     struct target_entry *target = target_current(&tgid);
     return target ? wire_exit(regs, result, tgid, target->role) : 0;
