@@ -15,6 +15,7 @@
 #include "env.h"
 #include "fields.h"
 #include "live_profile.h"
+#include "load/saturation.h"
 #include "load/screen.h"
 #include "load/spec.h"
 #include "noise.h"
@@ -86,6 +87,8 @@ struct plan {
     int64_t rev;
     struct json *json;
     const char *redis_config[SCENARIO_REDIS_ARGS_MAX + 1];
+    unsigned redis_masters; /* 0: one server */
+    const char *service_args[SCENARIO_REDIS_ARGS_MAX + 1];
     struct load_scenario *load;
 };
 
@@ -96,25 +99,45 @@ static void plan_free(struct plan *plan)
     load_scenario_free(plan->load);
 }
 
+/* {"--option": "value", ...} into args, and as text into joined. */
+static void read_args(struct fields *f, const char *name, const char **args, char joined[2048])
+{
+    size_t n = 0;
+    for (const struct json *c = json_first(fields_object(f, name)); c != NULL; c = json_next(c)) {
+        if (json_string(c, NULL) == NULL || strncmp(json_key(c), "--", 2) != 0 ||
+            n + 2 > SCENARIO_REDIS_ARGS_MAX) {
+            fields_fail(f, name, "has '%.60s': give \"--option\": \"value\"", json_key(c));
+            break;
+        }
+        args[n++] = json_key(c);
+        args[n++] = json_string(c, "");
+        size_t at = strlen(joined);
+        snprintf(joined + at, 2048 - at, "%s %s\n", json_key(c), json_string(c, ""));
+    }
+}
+
 static int read_redis(struct plan *plan, const struct json *redis, struct err *err)
 {
     struct fields f;
     fields_begin(&f, redis, "redis", err);
-    size_t n = 0;
     char joined[2048] = "";
-    for (const struct json *c = json_first(fields_object(&f, "config")); c != NULL;
-         c = json_next(c)) {
-        if (json_string(c, NULL) == NULL || strncmp(json_key(c), "--", 2) != 0 ||
-            n + 2 > SCENARIO_REDIS_ARGS_MAX) {
-            fields_fail(&f, "config", "has '%.60s': give \"--option\": \"value\"", json_key(c));
-            break;
-        }
-        plan->redis_config[n++] = json_key(c);
-        plan->redis_config[n++] = json_string(c, "");
+    read_args(&f, "config", plan->redis_config, joined);
+    if (json_get(redis, "cluster_masters") != NULL) {
+        plan->redis_masters =
+            (unsigned)fields_int(&f, "cluster_masters", 3, REDIS_CLUSTER_NODES_MAX, 3);
         size_t at = strlen(joined);
-        snprintf(joined + at, sizeof joined - at, "%s %s\n", json_key(c), json_string(c, ""));
+        snprintf(joined + at, sizeof joined - at, "cluster of %u\n", plan->redis_masters);
     }
     digest_bytes(joined, strlen(joined), plan->redis_sha256);
+    return fields_end(&f);
+}
+
+static int read_service(struct plan *plan, const struct json *service, struct err *err)
+{
+    struct fields f;
+    fields_begin(&f, service, "service", err);
+    char joined[2048] = "";
+    read_args(&f, "config", plan->service_args, joined);
     return fields_end(&f);
 }
 
@@ -148,9 +171,10 @@ static int plan_read(struct plan *plan, const char *path, const struct load_opti
     snprintf(plan->title, sizeof plan->title, "%s",
              fields_string(&f, "title", sizeof plan->title, ""));
     const struct json *redis = fields_object(&f, "redis");
+    const struct json *service = fields_object(&f, "service");
     const struct json *brief = fields_object(&f, "short");
-    static const char *const of_the_load[] = {"seed",  "duration_ms", "drain_ms", "tenants",
-                                              "roles", "slo",         "faults",   NULL};
+    static const char *const of_the_load[] = {
+        "seed", "duration_ms", "drain_ms", "tenants", "roles", "slo", "faults", "saturation", NULL};
     for (int i = 0; of_the_load[i] != NULL; i++) {
         fields_any(&f, of_the_load[i]);
     }
@@ -175,9 +199,15 @@ static int plan_read(struct plan *plan, const char *path, const struct load_opti
     if (code == 0 && redis != NULL) {
         code = read_redis(plan, redis, err);
     }
+    if (code == 0 && service != NULL) {
+        code = read_service(plan, service, err);
+    }
     if (code == 0) {
         plan->load = load_scenario_parse(plan->json, duration_scale, rate_scale, err);
         code = plan->load == NULL ? -EINVAL : 0;
+    }
+    if (code == 0 && plan->redis_masters > 0 && plan->load->fault_count > 0) {
+        code = err_set(err, -EINVAL, "faults: act on one Redis: leave out redis.cluster_masters");
     }
     return code == 0 ? 0 : err_prefix(err, code, "scenario '%s'", path);
 }
@@ -293,11 +323,16 @@ static int run_once(const struct plan *plan, const struct load_options *o,
             snprintf(t->producer_token, sizeof t->producer_token, "%s", o->producer_token);
             snprintf(t->worker_token, sizeof t->worker_token, "%s", o->worker_token);
         }
-        if (code == 0 && (spec->tenant_count > 1 || plan->load->fault_count > 0)) {
+        const char *own = spec->tenant_count > 1          ? "several tenants"
+                          : plan->load->fault_count > 0   ? "faults"
+                          : plan->redis_masters > 0       ? "a Redis Cluster"
+                          : plan->service_args[0] != NULL ? "settings of the service"
+                                                          : NULL;
+        if (code == 0 && own != NULL) {
             code = err_set(err, -EINVAL,
                            "scenario '%s' has %s: it needs a service of its own, "
                            "not --target",
-                           plan->id, spec->tenant_count > 1 ? "several tenants" : "faults");
+                           plan->id, own);
         }
     } else {
         programs_codeqd(codeqd, sizeof codeqd);
@@ -312,6 +347,8 @@ static int run_once(const struct plan *plan, const struct load_options *o,
         struct service_options options = {
             .codeqd = codeqd,
             .redis_config = plan->redis_config,
+            .redis_masters = plan->redis_masters,
+            .codeqd_args = plan->service_args,
             .cpu = o->pinned ? choose_core(0) : -1,
             .tenant_count = spec->tenant_count,
         };
@@ -332,16 +369,31 @@ static int run_once(const struct plan *plan, const struct load_options *o,
             sched_setaffinity(0, sizeof set, &set);
         }
     }
+    double saturation_per_sec = 0;
+    if (plan->load->saturation_times > 0) {
+        stop_requested = cmd_stopped();
+        code = load_saturation_probe(spec, plan->load->saturation_ns,
+                                     plan->load->saturation_concurrency, &stop_requested,
+                                     &saturation_per_sec, err);
+        code = code != 0 ? code
+                         : load_offer(spec, plan->load->saturation_times * saturation_per_sec, err);
+        if (code != 0) {
+            if (o->target == NULL) {
+                service_stop(&service);
+            }
+            return code;
+        }
+    }
     struct watch watch = {.live = live};
     bool terminal = isatty(STDERR_FILENO) != 0;
     load_screen_init(&watch.screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL,
                      plan->id);
     struct noise_sample before, after;
-    int64_t cpu[2] = {process_cpu_us(service.codeqd.pid), process_cpu_us(service.redis.child.pid)};
+    int64_t cpu[2] = {process_cpu_us(service.codeqd.pid), service_redis_cpu_us(&service)};
     noise_take(&before);
     stop_requested = cmd_stopped();
     if (live != NULL) {
-        live_profile_watch(live, service.codeqd.pid, service.redis.child.pid);
+        live_profile_watch(live, service.codeqd.pid, service_redis(&service, 0)->child.pid);
     }
     code = load_run(spec, &stop_requested, draw, &watch, &run->result, err);
     noise_take(&after);
@@ -350,12 +402,14 @@ static int run_once(const struct plan *plan, const struct load_options *o,
         live_profile_end(live);
     }
     if (code == 0) {
-        int64_t now[2] = {process_cpu_us(service.codeqd.pid),
-                          process_cpu_us(service.redis.child.pid)};
+        int64_t now[2] = {process_cpu_us(service.codeqd.pid), service_redis_cpu_us(&service)};
         /* A Redis that was restarted begins at 0: its earlier use is not known. */
         run->codeqd_cpu_us = cpu[0] >= 0 && now[0] >= cpu[0] ? now[0] - cpu[0] : -1;
         run->redis_cpu_us = cpu[1] >= 0 && now[1] >= cpu[1] ? now[1] - cpu[1] : -1;
         run->codeqd_rss_kb = process_rss_kb(service.codeqd.pid);
+        run->result.saturation_per_sec = saturation_per_sec;
+        int64_t peak_kb = process_peak_kb(service.codeqd.pid);
+        run->result.service_peak_kb = peak_kb > 0 ? peak_kb : 0;
         noise_between(&before, &after, &run->noise);
         double seconds = (double)(after.at_ns - before.at_ns) / (double)NS_PER_SEC;
         double own_us = fmax(0, (double)run->codeqd_cpu_us) + fmax(0, (double)run->redis_cpu_us);

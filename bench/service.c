@@ -19,6 +19,7 @@
 #define READY_TIMEOUT_NS (15 * NS_PER_SEC)
 #define STOP_GRACE_NS (15 * NS_PER_SEC)
 #define ARGS_MAX 48
+#define CLUSTER_NODE_TIMEOUT_MS 5000
 
 /* A port that nobody else is given while *out_fd, the caller's, is open: it is bound but does not
  * listen, so that a server with SO_REUSEADDR may take it. Negative when there is none. */
@@ -130,9 +131,13 @@ static int start_codeqd(struct service *service, int port, struct err *err)
 {
     const struct service_options *o = &service->options;
     char listen[32];
-    char redis[REDIS_SERVER_PATH_MAX + 24];
+    char redis[sizeof service->cluster.url + 24];
     snprintf(listen, sizeof listen, "127.0.0.1:%d", port);
-    snprintf(redis, sizeof redis, "unix:%s", service->redis.socket_path);
+    if (service->cluster.count > 0) {
+        snprintf(redis, sizeof redis, "%s", service->cluster.url);
+    } else {
+        snprintf(redis, sizeof redis, "unix:%s", service->redis.socket_path);
+    }
     const char *argv[ARGS_MAX] = {o->codeqd, "--listen", listen, "--redis", redis};
     int n = 5;
     for (int i = 0; o->codeqd_args != NULL && o->codeqd_args[i] != NULL; i++) {
@@ -178,11 +183,18 @@ int service_start(struct service *service, const struct service_options *options
     *service = (struct service){.options = *options};
     service->redis_options =
         (struct redis_server_options){.config = options->redis_config, .cpu = options->cpu};
-    int code = redis_server_start(&service->redis, &service->redis_options, err);
+    struct redis_cluster_options cluster = {.masters = options->redis_masters,
+                                            .node_timeout_ms = CLUSTER_NODE_TIMEOUT_MS,
+                                            .config = options->redis_config,
+                                            .cpu = options->cpu};
+    int code = options->redis_masters > 0
+                   ? redis_cluster_start(&service->cluster, &cluster, err)
+                   : redis_server_start(&service->redis, &service->redis_options, err);
     if (code != 0) {
         return code;
     }
-    snprintf(service->log_path, sizeof service->log_path, "%s/codeqd.log", service->redis.dir);
+    snprintf(service->log_path, sizeof service->log_path, "%s/codeqd.log",
+             service_redis(service, 0)->dir);
     int held = -1;
     int port = hold_port(&held); /* until codeqd listens there */
     code = port > 0 ? start_codeqd(service, port, err) : err_set(err, -EIO, "no free port");
@@ -215,7 +227,33 @@ int service_stop(struct service *service)
         exit_code = child_exit_code(&service->codeqd);
     }
     redis_server_stop(&service->redis);
+    redis_cluster_stop(&service->cluster);
     return exit_code;
+}
+
+size_t service_redis_count(const struct service *service)
+{
+    return service->cluster.count > 0 ? service->cluster.count
+                                      : (size_t)(service->redis.child.pid != 0);
+}
+
+const struct redis_server *service_redis(const struct service *service, size_t i)
+{
+    return service->cluster.count > 0 ? &service->cluster.nodes[i] : &service->redis;
+}
+
+int64_t service_redis_cpu_us(const struct service *service)
+{
+    int64_t total_us = 0;
+    size_t count = service_redis_count(service);
+    for (size_t i = 0; i < count; i++) {
+        int64_t us = process_cpu_us(service_redis(service, i)->child.pid);
+        if (us < 0) {
+            return -1;
+        }
+        total_us += us;
+    }
+    return count > 0 ? total_us : -1;
 }
 
 static void note_fault(struct service_fault *step, const char *what, int code)
@@ -338,4 +376,22 @@ int64_t process_rss_kb(pid_t pid)
     }
     fclose(file);
     return resident < 0 ? -1 : resident * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+int64_t process_peak_kb(pid_t pid)
+{
+    char path[64];
+    char line[256];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "re");
+    long long peak = -1;
+    while (file != NULL && peak < 0 && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "VmHWM: %lld kB", &peak) != 1) {
+            peak = -1;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return peak;
 }

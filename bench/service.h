@@ -9,6 +9,7 @@
 
 #include "base/child.h"
 #include "base/err.h"
+#include "base/redis_cluster.h"
 #include "base/redis_server.h"
 #include "load/spec.h"
 
@@ -18,10 +19,12 @@ struct service_options {
     const char *const *codeqd_args; /* more arguments, NULL-terminated; may be NULL */
     int cpu; /* both are pinned to this core; -1: left free */
     size_t tenant_count; /* one pair of tokens each */
+    unsigned redis_masters; /* a Redis Cluster of so many; 0: one server */
 };
 
 struct service {
-    struct redis_server redis;
+    struct redis_server redis; /* alone; of a cluster not used */
+    struct redis_cluster cluster;
     struct child codeqd;
     char url[64]; /* http://127.0.0.1:port */
     char log_path[REDIS_SERVER_PATH_MAX + 16];
@@ -39,6 +42,13 @@ struct service {
 int service_start(struct service *service, const struct service_options *options,
                   struct load_spec *spec, struct err *err);
 
+/* The servers behind it: one, or the cluster's nodes; none when nothing was started. */
+size_t service_redis_count(const struct service *service);
+const struct redis_server *service_redis(const struct service *service, size_t i);
+
+/* CPU that they all have used so far, in us; -1 when it cannot be read. */
+int64_t service_redis_cpu_us(const struct service *service);
+
 /* Ends codeqd by SIGTERM. Returns its exit code (0: it drained), or 128 + signal. */
 int service_stop(struct service *service);
 
@@ -51,5 +61,6 @@ void service_plan_faults(struct service *service, struct load_scenario *scenario
  * Source: /proc/PID/task/.../schedstat, first field, ns on a core. */
 int64_t process_cpu_us(pid_t pid);
 
-/* Resident set in KiB; -1 when it cannot be read. */
+/* Resident set in KiB, now and at most so far; -1 when it cannot be read. */
 int64_t process_rss_kb(pid_t pid);
+int64_t process_peak_kb(pid_t pid);

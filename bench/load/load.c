@@ -422,6 +422,7 @@ static void finish(struct load *load, int64_t before, double cpu_sec)
             result->unsent++;
         }
     }
+    result->arrivals_ns = load->spec->duration_ns;
     result->created = load->ledger.created;
     result->finished = load->ledger.finished;
     result->duplicated = load->ledger.duplicated;

@@ -146,6 +146,9 @@ struct load_result {
     int64_t drain_ns; /* from the end of the producers until nothing was left; -1: never */
     double cpu_ratio; /* of one core, this process, over the run */
     double mean_gap_ns; /* of the offered arrivals */
+    int64_t arrivals_ns; /* the spec's duration */
+    double saturation_per_sec; /* the caller's, where it looked; 0: it did not */
+    int64_t service_peak_kb; /* the caller's: largest resident set of the service; 0: not known */
     bool realtime; /* this thread had a realtime policy: it ran whenever it was due */
     char void_reason[160]; /* not empty: no number of this run may be used */
 };

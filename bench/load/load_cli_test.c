@@ -202,6 +202,7 @@ static void the_scenarios_lose_nothing(void **state)
         "load-sustained",        "load-burst-drain",    "load-many-workers",   "load-prefill",
         "load-mixed-priorities", "load-delayed",        "load-long-poll-idle", "load-heartbeats",
         "load-nack-retry",       "load-worker-crashes", "load-batch-16",       "load-eight-tenants",
+        "load-cluster",
     };
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
         check_scenario(plain[i], false);
@@ -213,6 +214,34 @@ static void faults_lose_nothing_either(void **state)
     (void)state;
     check_scenario("load-slow-redis", true);
     check_scenario("load-redis-restart", true);
+}
+
+/* Twice what it can do: it refuses what it cannot take, goes on working, and keeps what it took.
+ * The ratio is far from what a quiet machine reaches (1.0): this machine may be busy. */
+static void twice_the_load_is_shed_and_the_work_goes_on(void **state)
+{
+    (void)state;
+    int exit_code;
+    char *errors = NULL;
+    const char *const args[] = {"--scenarios", scenarios,       "--duration",
+                                "2s",          "load-overload", NULL};
+    struct json *json = run_load(args, &exit_code, &errors);
+    if (json == NULL) {
+        fail_msg("exit %d: %s", exit_code, errors);
+    }
+    free(errors);
+    const struct json *run = first_run(json);
+    char *text = json_print(json_get(run, "figures"));
+    print_message("%s\n", text);
+    free(text);
+    double offered = figure(run, "created") + figure(run, "shed") + figure(run, "unsent");
+    double wanted = 2 * 2 * figure(run, "saturation_per_sec");
+    assert_true(offered > 0.95 * wanted && offered < 1.05 * wanted);
+    assert_true(figure(run, "shed") > 0);
+    assert_true(figure(run, "goodput_ratio") > 0.2);
+    assert_true(figure(run, "lost") + figure(run, "early") + figure(run, "duplicated") < 1);
+    assert_true(figure(run, "service_peak_mib") > 1 && figure(run, "service_peak_mib") < 256);
+    json_free(json);
 }
 
 int main(int argc, char **argv)
@@ -228,6 +257,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(wrong_scenarios_and_options_are_named),
         cmocka_unit_test(the_scenarios_lose_nothing),
         cmocka_unit_test(faults_lose_nothing_either),
+        cmocka_unit_test(twice_the_load_is_shed_and_the_work_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

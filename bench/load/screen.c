@@ -1,5 +1,7 @@
 #include "load/screen.h"
 
+#include "load/saturation.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -153,6 +155,8 @@ size_t load_figures(const struct load_result *r, struct slo_figure *out, size_t 
     for (int e = 0; e < LOAD_ENDPOINTS; e++) {
         errors += r->endpoints[e].failed;
     }
+    bool looked = r->saturation_per_sec > 0;
+    double goodput = load_goodput_per_sec(r, r->arrivals_ns);
     const struct slo_figure figures[] = {
         {"create.p50_ms", quantile_ms(create, 0.5)},
         {"create.p99_ms", quantile_ms(create, 0.99)},
@@ -171,6 +175,12 @@ size_t load_figures(const struct load_result *r, struct slo_figure *out, size_t 
         {"queue_wait_high.p99_ms", quantile_ms(&r->queue_wait[9], 0.99)},
         {"drain_ms", r->drain_ns >= 0 ? (double)r->drain_ns / (double)NS_PER_MS : (double)NAN},
         {"throughput_per_sec", seconds > 0 ? (double)r->finished / seconds : (double)NAN},
+        {"saturation_per_sec", looked ? r->saturation_per_sec : (double)NAN},
+        {"goodput_per_sec", goodput},
+        {"goodput_ratio", looked ? goodput / r->saturation_per_sec : (double)NAN},
+        {"shed", (double)(r->statuses[429] + r->statuses[503])},
+        {"service_peak_mib",
+         r->service_peak_kb > 0 ? (double)r->service_peak_kb / 1024 : (double)NAN},
         {"errors", (double)errors},
         {"errors_ratio", r->offered > 0 ? (double)r->failed / (double)r->offered : (double)NAN},
         {"unsent", (double)r->unsent},
@@ -247,6 +257,14 @@ void load_print_table(FILE *out, const struct load_result *r)
             ", duplicated %" PRIu64 ", early %" PRIu64 ", misordered %" PRIu64 ", foreign %" PRIu64
             "\n",
             r->created, r->finished, r->lost, r->duplicated, r->early, r->misordered, r->foreign);
+    if (r->saturation_per_sec > 0) {
+        double goodput = load_goodput_per_sec(r, r->arrivals_ns);
+        fprintf(out,
+                "  overload  %.0f tasks a second finished, %.0f %% of the %.0f that a closed loop "
+                "reached; %" PRIu64 " requests answered 429 or 503\n",
+                goodput, goodput / r->saturation_per_sec * 100, r->saturation_per_sec,
+                r->statuses[429] + r->statuses[503]);
+    }
     fprintf(out, "  generator used %.0f %% of a core%s", r->cpu_ratio * 100,
             r->realtime ? ", realtime" : "");
     if (r->drain_ns >= 0) {

@@ -237,6 +237,33 @@ static void read_lists(struct fields *f, struct load_scenario *s, double duratio
     }
 }
 
+static void read_saturation(struct fields *f, struct load_scenario *s, double rate_scale)
+{
+    const struct json *saturation = fields_object(f, "saturation");
+    if (saturation == NULL || f->code != 0) {
+        return;
+    }
+    struct fields of;
+    fields_begin(&of, saturation, "saturation", f->err);
+    fields_require(&of, "times");
+    s->saturation_times = fields_number(&of, "times", 0.01, 10, 1) * rate_scale;
+    s->saturation_ns = fields_int(&of, "duration_ms", 1000, 60000, 3000) * NS_PER_MS;
+    s->saturation_concurrency =
+        (uint32_t)fields_int(&of, "concurrency", 1, LOAD_CONNECTIONS_MAX, 64);
+    bool open = false;
+    for (size_t i = 0; i < s->spec.role_count; i++) {
+        const struct load_role *role = &s->spec.roles[i];
+        open = open || role->open;
+        if (role->kind == LOAD_WORKER && role->batch > 1) {
+            fields_fail(&of, "times", "needs workers with batch 1");
+        }
+    }
+    if (!open) {
+        fields_fail(&of, "times", "needs a producer with 'arrival'");
+    }
+    f->code = fields_end(&of);
+}
+
 struct load_scenario *load_scenario_parse(const struct json *scenario, double duration_scale,
                                           double rate_scale, struct err *err)
 {
@@ -272,6 +299,7 @@ struct load_scenario *load_scenario_parse(const struct json *scenario, double du
         weight = weight != NULL ? json_next(weight) : NULL;
     }
     read_lists(&f, s, duration_scale, rate_scale);
+    read_saturation(&f, s, rate_scale);
     if (f.code != 0) {
         free(s);
         return NULL;

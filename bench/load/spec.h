@@ -26,12 +26,16 @@ struct load_scenario {
     size_t slo_count;
     struct load_fault faults[LOAD_FAULTS_MAX];
     size_t fault_count;
+    /* Rates are a multiple of what the service can do at most; 0: they are as written. */
+    double saturation_times;
+    int64_t saturation_ns; /* the probe's length */
+    uint32_t saturation_concurrency; /* its clients */
 };
 
-/* Read the members "seed", "duration_ms", "drain_ms", "tenants", "roles", "slo" and "faults" of
- * a scenario; other members of the object are the caller's. duration_scale and rate_scale (1: as
- * written) shorten a run: times of phases shrink with the one, arrival rates with the other.
- * NULL with text that begins with the member's path. */
+/* Read the members "seed", "duration_ms", "drain_ms", "tenants", "roles", "slo", "faults" and
+ * "saturation" of a scenario; other members of the object are the caller's. duration_scale and
+ * rate_scale (1: as written) shorten a run: times of phases shrink with the one, arrival rates with
+ * the other. NULL with text that begins with the member's path. */
 struct load_scenario *load_scenario_parse(const struct json *scenario, double duration_scale,
                                           double rate_scale, struct err *err);
 void load_scenario_free(struct load_scenario *scenario);

@@ -87,6 +87,10 @@ static void wrong_members_are_refused_by_their_path(void **state)
          "],\"faults\":[{\"fault\":\"flood\",\"at_ms\":1}]}",
          "faults[0].fault: is 'flood'"},
         {"{\"duration_ms\":1,\"roles\":{}}", "roles: is object: give array"},
+        {"{\"duration_ms\":1,\"roles\":[" WORKER "],\"saturation\":{\"times\":2}}",
+         "saturation.times: needs a producer"},
+        {"{\"duration_ms\":1,\"roles\":[" WORKER "],\"saturation\":{\"times\":0}}",
+         "saturation.times: is 0"},
         {"[]", "must be an object"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
