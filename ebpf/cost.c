@@ -41,18 +41,20 @@ static void on_signal(int number)
     stop = 1;
 }
 
-/* What runs in the traced arm of a pair. */
+/* What runs in the traced arm of a pair: views of this program, somebody else's command, or (all
+ * NULL) the floor. */
 struct arm {
     const char *name;
-    const char *views[TRACERS_MAX]; /* NULL: none; both NULL: the floor */
+    const char *views[TRACERS_MAX]; /* NULL: none */
+    const char *command; /* for sh; "{pid}" is Redis */
 };
 
 static const struct arm arms[] = {
-    {"tracepoints", {NULL, NULL}},
-    {"syscalls", {"syscalls", NULL}},
-    {"commands", {"commands", NULL}},
-    {"leases", {"leases", NULL}},
-    {"syscalls+leases", {"syscalls", "leases"}},
+    {"tracepoints", {NULL, NULL}, NULL},
+    {"syscalls", {"syscalls", NULL}, NULL},
+    {"commands", {"commands", NULL}, NULL},
+    {"leases", {"leases", NULL}, NULL},
+    {"syscalls+leases", {"syscalls", "leases"}, NULL},
 };
 #define ARMS_LEN (sizeof arms / sizeof arms[0])
 
@@ -63,6 +65,9 @@ struct options {
     size_t pipelines_len;
     const struct arm *chosen[VIEWS_MAX];
     size_t chosen_len;
+    struct arm with[VIEWS_MAX];
+    size_t with_len;
+    int64_t settle_ns;
     bool json;
 };
 
@@ -204,7 +209,7 @@ struct bench {
 };
 
 struct tracing {
-    struct child tracers[TRACERS_MAX];
+    struct child tracers[TRACERS_MAX]; /* each in a process group of its own */
     struct loader *floor;
 };
 
@@ -212,7 +217,7 @@ static void tracing_end(struct tracing *tracing)
 {
     for (int i = 0; i < TRACERS_MAX; i++) {
         if (tracing->tracers[i].pid > 0) {
-            kill(tracing->tracers[i].pid, SIGINT);
+            kill(-tracing->tracers[i].pid, SIGINT);
         }
     }
     for (int i = 0; i < TRACERS_MAX; i++) {
@@ -256,11 +261,49 @@ static int start_tracer(struct bench *bench, struct child *child, const char *vi
     return code;
 }
 
-static int tracing_begin(struct bench *bench, const struct arm *arm, struct tracing *tracing,
-                         struct err *err)
+/* How far it is, only it knows: it is given some time. */
+static int start_command(struct bench *bench, struct child *child, const struct arm *arm,
+                         int64_t settle_ns, struct err *err)
+{
+    struct buf text = BUF_INIT;
+    buf_puts(&text, "exec ");
+    for (const char *p = arm->command; *p != '\0';) {
+        if (strncmp(p, "{pid}", 5) == 0) {
+            buf_printf(&text, "%d", (int)bench->redis.child.pid);
+            p += 5;
+        } else {
+            buf_append(&text, p++, 1);
+        }
+    }
+    const char *argv[] = {"sh", "-c", text.data, NULL};
+    struct child_options options = {.argv = argv,
+                                    .stdin_fd = -1,
+                                    .stdout_fd = -1,
+                                    .stderr_fd = -1,
+                                    .cpu = -1,
+                                    .own_group = true};
+    int code = child_start(child, &options, err);
+    buf_fini(&text);
+    int64_t until_ns = clock_monotonic_ns(clock_system()) + settle_ns;
+    while (code == 0 && clock_monotonic_ns(clock_system()) < until_ns) {
+        if (stop) {
+            code = -EINTR;
+        } else if (child_wait(child, until_ns) == 0) {
+            code = err_set(err, -EIO, "%s: '%s' ended at once, with exit code %d", arm->name,
+                           arm->command, child_exit_code(child));
+        }
+    }
+    return code;
+}
+
+static int tracing_begin(struct bench *bench, const struct arm *arm, int64_t settle_ns,
+                         struct tracing *tracing, struct err *err)
 {
     *tracing = (struct tracing){0};
     int code = 0;
+    if (arm->command != NULL) {
+        return start_command(bench, &tracing->tracers[0], arm, settle_ns, err);
+    }
     if (arm->views[0] == NULL) {
         code = loader_open(&tracing->floor, LOADER_FLOOR, err);
         code = code == 0 ? loader_load(tracing->floor, err) : code;
@@ -283,11 +326,12 @@ static int64_t tracers_cpu_ns(const struct tracing *tracing)
 }
 
 /* arm NULL: nothing traces. */
-static int measure(struct bench *bench, const struct arm *arm, int64_t pipeline,
-                   int64_t duration_ns, struct sample *out, struct err *err)
+static int measure(struct bench *bench, const struct options *o, const struct arm *arm,
+                   int64_t pipeline, struct sample *out, struct err *err)
 {
     struct tracing tracing = {0};
-    int code = arm != NULL ? tracing_begin(bench, arm, &tracing, err) : 0;
+    int64_t duration_ns = o->arm_ns;
+    int code = arm != NULL ? tracing_begin(bench, arm, o->settle_ns, &tracing, err) : 0;
     int64_t commands = 0;
     if (code == 0) {
         commands = load(bench->client_fd, pipeline, duration_ns / 10, err); /* caches */
@@ -326,8 +370,8 @@ static int measure_pairs(struct bench *bench, const struct options *o, struct rn
         int first = (int)rng_below(rng, 2);
         for (int k = 0; k < 2; k++) {
             int traced = first ^ k;
-            int code = measure(bench, traced ? out->arm : NULL, out->pipeline, o->arm_ns,
-                               &sample[traced], err);
+            int code =
+                measure(bench, o, traced ? out->arm : NULL, out->pipeline, &sample[traced], err);
             if (code != 0) {
                 return code;
             }
@@ -396,6 +440,10 @@ static const char help[] =
     "\n"
     "  --view NAME           tracepoints, syscalls, commands, leases or syscalls+leases; may be\n"
     "                        given again (default: all)\n"
+    "  --with NAME=COMMAND   another tracer in the same rounds, run by sh, {pid} being Redis; may "
+    "be\n"
+    "                        given again; then no view is measured but those of --view\n"
+    "  --settle TIME         what such a command is given to attach (default: 2s)\n"
     "  --pipeline N[,N...]   commands in flight (default: 1,16)\n"
     "  --pairs N             3..100 (default: 11)\n"
     "  --time TIME           of each half of a pair (default: 400ms)\n"
@@ -406,6 +454,7 @@ static const char help[] =
     "  codeq-trace cost\n"
     "  codeq-trace cost --view commands --pipeline 1 --pairs 31\n"
     "  codeq-trace cost --json --pairs 5 > cost.json\n"
+    "  codeq-trace cost --view syscalls --with strace='strace -c -f -p {pid}'\n"
     "\n"
     "Rights: as the views, CAP_BPF and CAP_PERFMON, or root. Needs redis-server and two cores.\n"
     "Exit: 0 done; 2 usage, rights or kernel; 130 interrupted.\n";
@@ -437,10 +486,28 @@ static int add_view(const char *name, struct options *o, struct err *err)
                    "'%s': give tracepoints, syscalls, commands, leases or syscalls+leases", name);
 }
 
+static int add_with(char *text, struct options *o, struct err *err)
+{
+    char *equals = strchr(text, '=');
+    if (equals == NULL || equals == text || equals[1] == '\0') {
+        return err_set(err, -EINVAL, "'%s': give NAME=COMMAND", text);
+    }
+    if (o->chosen_len == VIEWS_MAX) {
+        return err_set(err, -EINVAL, "more than %d to measure", VIEWS_MAX);
+    }
+    *equals = '\0';
+    struct arm *arm = &o->with[o->with_len++];
+    *arm = (struct arm){.name = text, .command = equals + 1};
+    o->chosen[o->chosen_len++] = arm;
+    return 0;
+}
+
 /* 0, 1 (help was printed), or negative errno with text. */
 static int parse(int argc, char **argv, struct options *o, struct err *err)
 {
     static const struct option options[] = {{"view", required_argument, NULL, 'v'},
+                                            {"with", required_argument, NULL, 'w'},
+                                            {"settle", required_argument, NULL, 's'},
                                             {"pipeline", required_argument, NULL, 'p'},
                                             {"pairs", required_argument, NULL, 'n'},
                                             {"time", required_argument, NULL, 't'},
@@ -456,6 +523,14 @@ static int parse(int argc, char **argv, struct options *o, struct err *err)
         case 'v':
             code = add_view(optarg, o, err);
             code = code != 0 ? err_prefix(err, code, "--view") : 0;
+            break;
+        case 'w':
+            code = add_with(optarg, o, err);
+            code = code != 0 ? err_prefix(err, code, "--with") : 0;
+            break;
+        case 's':
+            code = args_duration_ns(optarg, &o->settle_ns, err);
+            code = code != 0 ? err_prefix(err, code, "--settle") : 0;
             break;
         case 'p':
             code = parse_pipelines(optarg, o, err);
@@ -591,8 +666,11 @@ static int run(const struct options *o, struct err *err)
 
 int cost_main(int argc, char **argv)
 {
-    struct options o = {
-        .pairs = 11, .arm_ns = 400 * NS_PER_MS, .pipelines = {1, 16}, .pipelines_len = 2};
+    struct options o = {.pairs = 11,
+                        .arm_ns = 400 * NS_PER_MS,
+                        .settle_ns = 2 * NS_PER_SEC,
+                        .pipelines = {1, 16},
+                        .pipelines_len = 2};
     struct err err = {""};
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);

@@ -108,13 +108,48 @@ static void an_interrupt_takes_redis_and_the_tracers_along(void **state)
     assert_int_equal(entries(), 0);
 }
 
+static void another_tracer_is_measured_in_the_same_rounds(void **state)
+{
+    (void)state;
+    char *out = NULL;
+    char *errors = NULL;
+    /* It uses a core and says whom it watches. */
+    int code =
+        COST(&out, &errors, "--with",
+             "other=sh -c 'ls -d /proc/{pid} > $TMPDIR/seen; "
+             "while :; do :; done'",
+             "--settle", "20ms", "--pipeline", "1", "--pairs", "3", "--time", "40ms", "--json");
+    if (code != 0) {
+        fail_msg("exit %d: %s", code, errors);
+    }
+    struct json *root = json_parse(out, strlen(out), NULL);
+    const struct json *row = json_first(json_get(root, "rows"));
+    assert_string_equal(json_string(json_get(row, "traced_by"), ""), "other");
+    assert_true(json_number(json_get(row, "tracer_cpu_ratio"), 0) > 0.05);
+    json_free(root);
+    free(out);
+    free(errors);
+    char *seen = tracer_slurp(folder, "seen");
+    assert_true(strncmp(seen, "/proc/", 6) == 0);
+    free(seen);
+    char path[64];
+    snprintf(path, sizeof path, "%s/seen", folder);
+    unlink(path);
+    assert_int_equal(COST(&out, &errors, "--with", "gone=false"), 2);
+    assert_non_null(strstr(errors, "gone: 'false' ended at once"));
+    free(out);
+    free(errors);
+    assert_int_equal(entries(), 0);
+}
+
 static void what_is_wrong_is_named(void **state)
 {
     (void)state;
     static const char *const wrong[][3] = {{"--pairs", "1", "--pairs: "},
                                            {"--view", "sycalls", "'sycalls'"},
                                            {"--pipeline", "1,x", "'1,x'"},
-                                           {"--time", "1ns", "'1ns'"}};
+                                           {"--time", "1ns", "'1ns'"},
+                                           {"--with", "strace", "'strace'"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char *out = NULL;
         char *errors = NULL;
@@ -153,6 +188,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_view_has_its_ratios_with_an_interval),
         cmocka_unit_test(an_interrupt_takes_redis_and_the_tracers_along),
+        cmocka_unit_test(another_tracer_is_measured_in_the_same_rounds),
         cmocka_unit_test(what_is_wrong_is_named),
     };
     return cmocka_run_group_tests(tests, start, end);
