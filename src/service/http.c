@@ -19,8 +19,8 @@
 #include "base/http1.h"
 #include "base/probe.h"
 
-#define IN_BYTES_FIRST 2048
-#define OUT_BYTES_FIRST 2048
+#define IN_BYTES_FIRST 1024
+#define OUT_BYTES_FIRST 1024
 #define ARENA_BYTES_FIRST 1024
 #define KEEP_BYTES_MAX (32 * 1024) /* buffers above this are given back between requests */
 #define LINGER_NS (2 * NS_PER_SEC)

@@ -386,7 +386,7 @@ static const char help[] =
     "  --keyed             creates carry an idempotency key\n"
     "  --rate N            cycles a second, open loop; 0: closed loop (0)\n"
     "  --backlog N         tasks that are ready beforehand (1000)\n"
-    "  --redis SETTING     CONFIG SET this before the rounds, may be repeated\n"
+    "  --redis SETTING     CONFIG SET this first, as in 'appendonly yes'; may be repeated\n"
     "  --echo              also the bare server, in the same rounds\n"
     "  --idle N            also codeqd's memory with so many idle connections\n"
     "  --seconds N         of each round (2)\n"
@@ -501,7 +501,9 @@ int main(int argc, char **argv)
     }
     static struct limit l;
     struct err err;
-    struct redis_server_options redis_options = {.cpu = cpus[2]};
+    /* As codeqd starts its own, but for persistence. */
+    static const char *const as_codeqd[] = {"--zset-max-listpack-entries", "0", NULL};
+    struct redis_server_options redis_options = {.cpu = cpus[2], .config = as_codeqd};
     if (redis_server_start(&l.redis, &redis_options, &err) != 0) {
         die("redis-server", err.text);
     }

@@ -446,7 +446,9 @@ int main(int argc, char **argv)
         }
     }
     struct err err;
-    struct redis_server_options redis_options = {.cpu = cpu};
+    /* As codeqd starts its own. */
+    static const char *const settings[] = {"--zset-max-listpack-entries", "0", NULL};
+    struct redis_server_options redis_options = {.cpu = cpu, .config = settings};
     if (redis_server_start(&l.redis, &redis_options, &err) != 0) {
         die("redis-server", err.text);
     }
