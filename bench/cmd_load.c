@@ -18,6 +18,7 @@
 #include "load/saturation.h"
 #include "load/screen.h"
 #include "load/spec.h"
+#include "load/warmup.h"
 #include "noise.h"
 #include "programs.h"
 #include "report_files.h"
@@ -67,6 +68,7 @@ static const char help[] =
     "  codeq-bench load load-mixed-priorities --target http://127.0.0.1:8080\n";
 
 #define STEADY_SECONDS_MIN 10
+#define STEADY_ANSWERS_MIN 20 /* in each part, on the mean */
 
 struct load_options {
     bool brief, json, pinned, no_result;
@@ -227,7 +229,6 @@ struct run {
     int64_t codeqd_cpu_us, redis_cpu_us, codeqd_rss_kb; /* -1: not known */
     int codeqd_exit;
     enum steadiness steadiness;
-    int warm_cut; /* seconds to leave out at the front; SETTLED only */
 };
 
 /* Steady is asked of runs that offer one constant rate and have no faults. */
@@ -249,28 +250,26 @@ static bool is_meant_steady(const struct load_scenario *scenario)
     return open && scenario->fault_count == 0;
 }
 
-/* The windows are the seconds of the arrivals; the drain behind them is not looked at. */
+/* The windows are the parts of the arrivals' time; the drain behind them is not looked at. What was
+ * warm-up is cut out of the figures. Source: reference "measurement", steady state. */
 static void judge_steadiness(const struct load_scenario *scenario, struct run *run)
 {
-    const struct load_endpoint_result *claims = &run->result.endpoints[LOAD_CLAIM];
-    size_t seconds = (size_t)(scenario->spec.duration_ns / NS_PER_SEC);
-    if (!is_meant_steady(scenario) || seconds < STEADY_SECONDS_MIN || claims->completed == 0 ||
-        seconds > run->result.window_count) {
+    struct load_endpoint_result *claims = &run->result.endpoints[LOAD_CLAIM];
+    if (!is_meant_steady(scenario) ||
+        scenario->spec.duration_ns < STEADY_SECONDS_MIN * NS_PER_SEC ||
+        claims->completed < LOAD_PARTS * STEADY_ANSWERS_MIN) {
         return;
     }
-    double *p50 = calloc(2 * seconds, sizeof *p50);
-    if (p50 == NULL) {
-        return;
+    double p50[LOAD_PARTS];
+    double rate[LOAD_PARTS];
+    for (int i = 0; i < LOAD_PARTS; i++) {
+        p50[i] = (double)hist_quantile_ns(&claims->parts[i], 0.5);
+        rate[i] = (double)hist_count(&claims->parts[i]);
     }
-    for (size_t i = 0; i < seconds; i++) {
-        p50[i] = (double)claims->windows[i].p50_ns;
-        p50[seconds + i] = (double)claims->windows[i].count;
-    }
-    int cut = steady_cut(p50, p50 + seconds, seconds, scenario->spec.seed, NULL);
-    free(p50);
+    int cut = steady_cut(p50, rate, LOAD_PARTS, scenario->spec.seed, NULL);
     if (cut >= 0) {
         run->steadiness = SETTLED;
-        run->warm_cut = cut;
+        load_cut_warmup(&run->result, cut);
     } else if (cut == -ENODATA) {
         run->steadiness = UNSTEADY;
     }
@@ -548,7 +547,7 @@ static struct json *new_line(const struct plan *plan, const struct run *run, int
         json_add_null(line, "steady");
     } else {
         json_add_bool(line, "steady", run->steadiness == SETTLED);
-        json_add_int(line, "warm_cut", run->warm_cut);
+        json_add_number(line, "warm_cut", (double)r->warm_cut_ns / (double)NS_PER_SEC);
     }
     struct slo_figure figures[LOAD_FIGURES_MAX];
     size_t count = load_figures(r, figures, LOAD_FIGURES_MAX);
@@ -700,7 +699,13 @@ static void print_run(const struct plan *plan, const struct run *run)
         fputs("\n", stdout);
     }
     if (run->steadiness == SETTLED) {
-        printf("  steady    from second %d on\n", run->warm_cut);
+        if (r->warm_cut_ns > 0) {
+            printf("  steady    the first %.3g of %.3g s are warm-up: left out of latencies and "
+                   "throughput\n",
+                   (double)r->warm_cut_ns / 1e9, (double)r->arrivals_ns / 1e9);
+        } else {
+            puts("  steady    from the start");
+        }
     } else if (run->steadiness == UNSTEADY) {
         puts("  UNSTEADY: claim latency or rate moved until the end: run longer, or on a quieter "
              "machine");

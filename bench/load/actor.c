@@ -1,5 +1,7 @@
 #include "load/actor.h"
 
+#include "load/warmup.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -242,6 +244,8 @@ static void record(struct load *load, struct actor *actor, enum load_endpoint en
 {
     struct load_endpoint_result *to = &load->result->endpoints[endpoint];
     hist_record(&to->latency, now - actor->intended_ns);
+    hist_record(&to->parts[load_part(now - load->start_ns, load->spec->duration_ns)],
+                now - actor->intended_ns);
     hist_record(&to->service, now - actor->sent_ns);
     hist_record(&load->window_hist[endpoint], now - actor->intended_ns);
     to->completed++;

@@ -262,6 +262,9 @@ static int result_init(struct load_result *result, size_t windows)
         struct load_endpoint_result *endpoint = &result->endpoints[e];
         code = hist_init(&endpoint->latency, &digits_3, NULL);
         code = code != 0 ? code : hist_init(&endpoint->service, &digits_3, NULL);
+        for (int p = 0; p <= LOAD_PARTS && code == 0; p++) {
+            code = hist_init(&endpoint->parts[p], &digits_3, NULL);
+        }
         endpoint->windows = calloc(windows, sizeof *endpoint->windows);
         code = endpoint->windows == NULL ? -ENOMEM : code;
     }
@@ -280,6 +283,9 @@ void load_result_fini(struct load_result *result)
     for (int e = 0; e < LOAD_ENDPOINTS; e++) {
         hist_fini(&result->endpoints[e].latency);
         hist_fini(&result->endpoints[e].service);
+        for (int p = 0; p <= LOAD_PARTS; p++) {
+            hist_fini(&result->endpoints[e].parts[p]);
+        }
         free(result->endpoints[e].windows);
         result->endpoints[e].windows = NULL;
     }

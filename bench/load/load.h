@@ -28,6 +28,7 @@
 #define LOAD_BATCH_MAX 100
 #define LOAD_WINDOWS_MAX 7200
 #define LOAD_MIX_MAX 16
+#define LOAD_PARTS 20
 #define LOAD_PAYLOAD_BYTES_MIN 32
 #define LOAD_PAYLOAD_BYTES_MAX (256 * 1024)
 
@@ -124,6 +125,8 @@ struct load_endpoint_result {
     uint64_t completed;
     uint64_t failed; /* answered with another status than this endpoint's, or not at all */
     struct load_window *windows;
+    struct hist parts[LOAD_PARTS + 1]; /* latency again, by part of the arrivals' time; the drain */
+    uint64_t cut; /* answers that latency leaves out: the warm-up */
 };
 
 #define LOAD_PRIORITIES 10
@@ -147,6 +150,7 @@ struct load_result {
     double cpu_ratio; /* of one core, this process, over the run */
     double mean_gap_ns; /* of the offered arrivals */
     int64_t arrivals_ns; /* the spec's duration */
+    int64_t warm_cut_ns; /* latencies and throughput leave out so much at the front */
     double saturation_per_sec; /* the caller's, where it looked; 0: it did not */
     int64_t service_peak_kb; /* the caller's: largest resident set of the service; 0: not known */
     bool realtime; /* this thread had a realtime policy: it ran whenever it was due */

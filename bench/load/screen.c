@@ -150,7 +150,11 @@ size_t load_figures(const struct load_result *r, struct slo_figure *out, size_t 
     const struct hist *create = &r->endpoints[LOAD_CREATE].latency;
     const struct hist *claim = &r->endpoints[LOAD_CLAIM].latency;
     const struct hist *result = &r->endpoints[LOAD_RESULT].latency;
-    double seconds = (double)r->elapsed_ns / (double)NS_PER_SEC;
+    /* Results, not tasks, are counted in the part that is cut: the same share of both. */
+    const struct load_endpoint_result *results = &r->endpoints[LOAD_RESULT];
+    double seconds = (double)(r->elapsed_ns - r->warm_cut_ns) / (double)NS_PER_SEC;
+    double share =
+        results->completed > 0 ? 1 - (double)results->cut / (double)results->completed : 1;
     uint64_t errors = 0;
     for (int e = 0; e < LOAD_ENDPOINTS; e++) {
         errors += r->endpoints[e].failed;
@@ -174,7 +178,7 @@ size_t load_figures(const struct load_result *r, struct slo_figure *out, size_t 
         {"redelivery.max_ms", max_ms(&r->redelivery)},
         {"queue_wait_high.p99_ms", quantile_ms(&r->queue_wait[9], 0.99)},
         {"drain_ms", r->drain_ns >= 0 ? (double)r->drain_ns / (double)NS_PER_MS : (double)NAN},
-        {"throughput_per_sec", seconds > 0 ? (double)r->finished / seconds : (double)NAN},
+        {"throughput_per_sec", seconds > 0 ? (double)r->finished * share / seconds : (double)NAN},
         {"saturation_per_sec", looked ? r->saturation_per_sec : (double)NAN},
         {"goodput_per_sec", goodput},
         {"goodput_ratio", looked ? goodput / r->saturation_per_sec : (double)NAN},
