@@ -29,6 +29,7 @@
 #define PIPELINES_MAX 8
 #define VIEWS_MAX 8
 #define TRACERS_MAX 2 /* at once */
+#define CLIENTS_MAX 512
 #define READY_NS (20 * NS_PER_SEC)
 #define COMMAND "*3\r\n$3\r\nSET\r\n$8\r\nkey:cost\r\n$16\r\n0123456789abcdef\r\n"
 #define REPLY "+OK\r\n"
@@ -63,6 +64,7 @@ struct options {
     int64_t arm_ns;
     int64_t pipelines[PIPELINES_MAX];
     size_t pipelines_len;
+    int64_t clients;
     const struct arm *chosen[VIEWS_MAX];
     size_t chosen_len;
     struct arm with[VIEWS_MAX];
@@ -151,6 +153,13 @@ static void interval_of(const double *values, size_t n, double *out_low, double 
 
 /* ---- the load ---- */
 
+struct bench {
+    struct redis_server redis;
+    int fds[CLIENTS_MAX]; /* the connections */
+    size_t clients;
+    char dir[64];
+};
+
 static int connect_to(const char *path, struct err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -166,47 +175,58 @@ static int connect_to(const char *path, struct err *err)
     return fd;
 }
 
-/* Batches of `pipeline` commands, each answered before the next, for so long. The number of
+/* The answers to one batch. 0, or negative errno with text. */
+static int take_replies(int fd, size_t want_bytes, struct err *err)
+{
+    char replies[4096];
+    for (size_t got = 0; got < want_bytes;) {
+        ssize_t n = recv(fd, replies, sizeof replies, 0);
+        if (n <= 0 && !(n < 0 && errno == EINTR && !stop)) {
+            return err_set(err, stop ? -EINTR : -EPIPE, "Redis: no answer");
+        }
+        if (n > 0 && replies[0] == '-') {
+            return err_set(err, -EPROTO, "Redis: %.*s", (int)n, replies);
+        }
+        got += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+/* On every connection one batch of `pipeline` commands in flight, for so long: Redis has always
+ * more to do, so that what is measured are commands and not its falling asleep. The number of
  * commands, or negative errno with text. */
-static int64_t load(int fd, int64_t pipeline, int64_t duration_ns, struct err *err)
+static int64_t load(const struct bench *bench, int64_t pipeline, int64_t duration_ns,
+                    struct err *err)
 {
     struct buf batch = BUF_INIT;
     for (int64_t i = 0; i < pipeline; i++) {
         buf_puts(&batch, COMMAND);
     }
-    size_t want = (size_t)pipeline * (sizeof REPLY - 1);
-    char replies[4096];
+    size_t want_bytes = (size_t)pipeline * (sizeof REPLY - 1);
+    bool asked[CLIENTS_MAX] = {false};
     int64_t commands = 0;
     int64_t end_ns = clock_monotonic_ns(clock_system()) + duration_ns;
     int code = 0;
-    while (code == 0 && !stop && clock_monotonic_ns(clock_system()) < end_ns) {
-        for (int round = 0; round < 16 && code == 0; round++) {
-            if (send(fd, batch.data, batch.bytes, MSG_NOSIGNAL) != (ssize_t)batch.bytes) {
+    bool more = true;
+    do {
+        more = !stop && clock_monotonic_ns(clock_system()) < end_ns;
+        for (size_t i = 0; i < bench->clients && code == 0; i++) {
+            if (asked[i]) {
+                code = take_replies(bench->fds[i], want_bytes, err);
+                commands += pipeline;
+            }
+            asked[i] = more && code == 0;
+            if (asked[i] && send(bench->fds[i], batch.data, batch.bytes, MSG_NOSIGNAL) !=
+                                (ssize_t)batch.bytes) {
                 code = err_set(err, -EPIPE, "Redis: it took no commands");
             }
-            for (size_t got = 0; code == 0 && got < want;) {
-                ssize_t n = recv(fd, replies, sizeof replies, 0);
-                if (n <= 0 && !(n < 0 && errno == EINTR && !stop)) {
-                    code = err_set(err, stop ? -EINTR : -EPIPE, "Redis: no answer");
-                } else if (n > 0 && replies[0] == '-') {
-                    code = err_set(err, -EPROTO, "Redis: %.*s", (int)n, replies);
-                }
-                got += n > 0 ? (size_t)n : 0;
-            }
-            commands += pipeline;
         }
-    }
+    } while (code == 0 && more);
     buf_fini(&batch);
     return code < 0 ? code : commands;
 }
 
 /* ---- one arm of a pair ---- */
-
-struct bench {
-    struct redis_server redis;
-    int client_fd;
-    char dir[64];
-};
 
 struct tracing {
     struct child tracers[TRACERS_MAX]; /* each in a process group of its own */
@@ -334,7 +354,7 @@ static int measure(struct bench *bench, const struct options *o, const struct ar
     int code = arm != NULL ? tracing_begin(bench, arm, o->settle_ns, &tracing, err) : 0;
     int64_t commands = 0;
     if (code == 0) {
-        commands = load(bench->client_fd, pipeline, duration_ns / 10, err); /* caches */
+        commands = load(bench, pipeline, duration_ns / 10, err); /* caches */
         code = commands < 0 ? (int)commands : 0;
     }
     if (code == 0) {
@@ -342,7 +362,7 @@ static int measure(struct bench *bench, const struct options *o, const struct ar
         int64_t client_ns = cpu_ns(getpid());
         int64_t tracer_ns = tracers_cpu_ns(&tracing);
         int64_t start_ns = clock_monotonic_ns(clock_system());
-        commands = load(bench->client_fd, pipeline, duration_ns, err);
+        commands = load(bench, pipeline, duration_ns, err);
         double took_ns = (double)(clock_monotonic_ns(clock_system()) - start_ns);
         double n = (double)(commands > 0 ? commands : 1);
         *out = (struct sample){
@@ -444,7 +464,8 @@ static const char help[] =
     "be\n"
     "                        given again; then no view is measured but those of --view\n"
     "  --settle TIME         what such a command is given to attach (default: 2s)\n"
-    "  --pipeline N[,N...]   commands in flight (default: 1,16)\n"
+    "  --pipeline N[,N...]   commands sent at once (default: 1,16)\n"
+    "  --clients N           connections, each waits for one batch of commands (default: 50)\n"
     "  --pairs N             3..100 (default: 11)\n"
     "  --time TIME           of each half of a pair (default: 400ms)\n"
     "  --json                one JSON object, schema codeq-trace.cost/1\n"
@@ -505,15 +526,12 @@ static int add_with(char *text, struct options *o, struct err *err)
 /* 0, 1 (help was printed), or negative errno with text. */
 static int parse(int argc, char **argv, struct options *o, struct err *err)
 {
-    static const struct option options[] = {{"view", required_argument, NULL, 'v'},
-                                            {"with", required_argument, NULL, 'w'},
-                                            {"settle", required_argument, NULL, 's'},
-                                            {"pipeline", required_argument, NULL, 'p'},
-                                            {"pairs", required_argument, NULL, 'n'},
-                                            {"time", required_argument, NULL, 't'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"view", required_argument, NULL, 'v'},    {"with", required_argument, NULL, 'w'},
+        {"settle", required_argument, NULL, 's'},  {"pipeline", required_argument, NULL, 'p'},
+        {"clients", required_argument, NULL, 'c'}, {"pairs", required_argument, NULL, 'n'},
+        {"time", required_argument, NULL, 't'},    {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},          {0}};
     int c;
     optind = 1;
     opterr = 0;
@@ -539,6 +557,10 @@ static int parse(int argc, char **argv, struct options *o, struct err *err)
         case 'n':
             code = args_int(optarg, 3, PAIRS_MAX, &o->pairs, err);
             code = code != 0 ? err_prefix(err, code, "--pairs") : 0;
+            break;
+        case 'c':
+            code = args_int(optarg, 1, CLIENTS_MAX, &o->clients, err);
+            code = code != 0 ? err_prefix(err, code, "--clients") : 0;
             break;
         case 't':
             code = args_duration_ns(optarg, &o->arm_ns, err);
@@ -599,7 +621,7 @@ static int choose_cores(int *out_redis, struct err *err)
 
 static int run(const struct options *o, struct err *err)
 {
-    struct bench bench = {.client_fd = -1};
+    static struct bench bench;
     int redis_core = -1;
     cpu_set_t whole;
     sched_getaffinity(0, sizeof whole, &whole);
@@ -614,10 +636,17 @@ static int run(const struct options *o, struct err *err)
         return code;
     }
     snprintf(bench.dir, sizeof bench.dir, "%.63s", bench.redis.dir);
-    bench.client_fd = connect_to(bench.redis.socket_path, err);
-    code = bench.client_fd < 0 ? bench.client_fd : 0;
+    while (code == 0 && bench.clients < (size_t)o->clients) {
+        int fd = connect_to(bench.redis.socket_path, err);
+        if (fd < 0) {
+            code = fd;
+        } else {
+            bench.fds[bench.clients++] = fd;
+        }
+    }
     struct json *root = json_new_object();
     json_add_string(root, "schema", "codeq-trace.cost/1");
+    json_add_int(root, "clients", o->clients);
     struct json *rows = json_add_array(root, "rows");
     struct rng rng;
     rng_init(&rng, rng_seed_system());
@@ -656,8 +685,8 @@ static int run(const struct options *o, struct err *err)
         free(text);
     }
     json_free(root);
-    if (bench.client_fd >= 0) {
-        close(bench.client_fd);
+    while (bench.clients > 0) {
+        close(bench.fds[--bench.clients]);
     }
     redis_server_stop(&bench.redis);
     sched_setaffinity(0, sizeof whole, &whole);
@@ -670,7 +699,8 @@ int cost_main(int argc, char **argv)
                         .arm_ns = 400 * NS_PER_MS,
                         .settle_ns = 2 * NS_PER_SEC,
                         .pipelines = {1, 16},
-                        .pipelines_len = 2};
+                        .pipelines_len = 2,
+                        .clients = 50};
     struct err err = {""};
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);

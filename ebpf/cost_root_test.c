@@ -63,6 +63,7 @@ static void each_view_has_its_ratios_with_an_interval(void **state)
     }
     struct json *root = json_parse(out, strlen(out), NULL);
     assert_string_equal(json_string(json_get(root, "schema"), ""), "codeq-trace.cost/1");
+    assert_int_equal(json_int(json_get(root, "clients"), -1), 50);
     const struct json *row = json_first(json_get(root, "rows"));
     static const char *const names[] = {"tracepoints", "syscalls+leases"};
     for (int i = 0; i < 2; i++, row = json_next(row)) {
@@ -145,11 +146,12 @@ static void another_tracer_is_measured_in_the_same_rounds(void **state)
 static void what_is_wrong_is_named(void **state)
 {
     (void)state;
-    static const char *const wrong[][3] = {{"--pairs", "1", "--pairs: "},
-                                           {"--view", "sycalls", "'sycalls'"},
-                                           {"--pipeline", "1,x", "'1,x'"},
-                                           {"--time", "1ns", "'1ns'"},
-                                           {"--with", "strace", "'strace'"}};
+    static const char *const wrong[][3] = {
+        {"--pairs", "1", "--pairs: "},    {"--view", "sycalls", "'sycalls'"},
+        {"--pipeline", "1,x", "'1,x'"},   {"--time", "1ns", "'1ns'"},
+        {"--with", "strace", "'strace'"},
+
+        {"--clients", "0", "--clients: "}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char *out = NULL;
         char *errors = NULL;
