@@ -14,7 +14,7 @@
 #include "base/flame.h"
 #include "base/pprof.h"
 #include "base/stacks.h"
-#include "symbols.h"
+#include "base/symbols.h"
 #include "view.h"
 
 #define REFRESH_NS NS_PER_SEC

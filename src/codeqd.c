@@ -1,8 +1,6 @@
 /* codeqd: the scheduler as an HTTP service. Reads its configuration, finds or starts Redis, runs
  * one server a thread, drains on SIGTERM and SIGINT. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -18,6 +16,7 @@
 #include "base/redis_server.h"
 #include "service/body.h"
 #include "service/config.h"
+#include "service/debug.h"
 #include "service/server.h"
 #include "service/waiters.h"
 
@@ -142,21 +141,6 @@ static int start_redis(const struct config *config, struct redis_server *redis, 
     return 0;
 }
 
-/* config's address, with the port that the system chose where it asks for port 0. */
-static void real_address(const struct config *config, int fd, char *out, size_t bytes)
-{
-    struct sockaddr_storage at;
-    socklen_t at_bytes = sizeof(at);
-    const char *colon = strrchr(config->listen, ':');
-    snprintf(out, bytes, "%s", config->listen);
-    if (colon != NULL && strcmp(colon, ":0") == 0 &&
-        getsockname(fd, (struct sockaddr *)&at, &at_bytes) == 0) {
-        in_port_t port = at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-                                                  : ((struct sockaddr_in *)&at)->sin_port;
-        snprintf(out, bytes, "%.*s:%u", (int)(colon - config->listen), config->listen, ntohs(port));
-    }
-}
-
 static void print_curls(const char *at)
 {
     printf("codeqd serves http://%s with the development token \"%s\"\n\n", at,
@@ -192,6 +176,7 @@ static int run(const struct config *config)
     struct thread threads[CONFIG_THREADS_MAX] = {0};
     int exit_code = 2;
     int64_t started = 0;
+    struct debug *debug = NULL;
     struct service_shared *shared = service_shared_new((unsigned)config->threads);
 
     if (config->development_tokens && !config_listen_is_loopback(config->listen)) {
@@ -207,6 +192,14 @@ static int run(const struct config *config)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 
+    if (config->debug_listen != NULL) {
+        debug = debug_start(config->debug_listen, &err);
+        if (debug == NULL) {
+            fail(err.text);
+            goto out;
+        }
+        log_event(LOG_LEVEL_INFO, "debug_open", "address", debug_address(debug), NULL);
+    }
     if (url == NULL) {
         if (start_redis(config, &redis, private_url, sizeof(private_url), &err) != 0) {
             fail(err.text);
@@ -221,7 +214,7 @@ static int run(const struct config *config)
             goto out;
         }
         if (i == 0) {
-            real_address(config, fd, address, sizeof(address));
+            server_address(config->listen, fd, address, sizeof(address));
         }
         struct server_options options = {.config = config,
                                          .redis_url = url,
@@ -260,6 +253,7 @@ out:
     for (int64_t i = 0; i < started; i++) {
         pthread_join(threads[i].id, NULL);
     }
+    debug_stop(debug);
     for (int64_t i = config->threads - 1; i >= 0; i--) { /* the first is used by the others */
         server_free(threads[i].server);
     }

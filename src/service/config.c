@@ -46,6 +46,9 @@ struct setting {
 static const struct setting SETTINGS[] = {
     {"listen", TEXT, AT(listen), 0, 0, "127.0.0.1:8080", {0}, NULL, false,
      "address and port to serve HTTP on"},
+    {"debug_listen", TEXT, AT(debug_listen), 0, 0, NULL, {0}, NULL, false,
+     "loopback address and port for GET /debug/profile?seconds=30: where codeqd spends its CPU "
+     "time, as a gzipped pprof profile; without one there is none"},
     {"threads", NUMBER, AT(threads), 1, CONFIG_THREADS_MAX, "1", {0}, NULL, false,
      "event loops, one a thread"},
     {"connections_max", NUMBER, AT(connections_max), 1, 1000000, "10000", {0}, NULL, false,

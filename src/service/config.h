@@ -32,6 +32,7 @@ struct config {
 
     /* listening */
     char *listen; /* "127.0.0.1:8080", "[::1]:8080" */
+    char *debug_listen; /* NULL: no debug listener */
     int64_t threads;
     int64_t connections_max; /* of the whole process */
     int64_t waiters_max; /* long polls of the whole process */

@@ -26,5 +26,8 @@ void server_turn(struct server *server); /* what can be done now; for tests */
 void server_stop(struct server *server); /* drain, then leave server_run */
 void server_free(struct server *server);
 
+/* listen_on, with the port that the system chose for fd where it asks for port 0. */
+void server_address(const char *listen_on, int fd, char *out, size_t bytes);
+
 /* A listening socket, or negative errno with text. shared_port: SO_REUSEPORT. */
 int server_listen(const char *listen_on, bool shared_port, struct err *err);

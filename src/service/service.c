@@ -1012,6 +1012,20 @@ void server_free(struct server *server)
     free(server);
 }
 
+void server_address(const char *listen_on, int fd, char *out, size_t bytes)
+{
+    struct sockaddr_storage at;
+    socklen_t at_bytes = sizeof(at);
+    const char *colon = strrchr(listen_on, ':');
+    snprintf(out, bytes, "%s", listen_on);
+    if (colon != NULL && strcmp(colon, ":0") == 0 &&
+        getsockname(fd, (struct sockaddr *)&at, &at_bytes) == 0) {
+        in_port_t port = at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
+                                                  : ((struct sockaddr_in *)&at)->sin_port;
+        snprintf(out, bytes, "%.*s:%u", (int)(colon - listen_on), listen_on, ntohs(port));
+    }
+}
+
 int server_listen(const char *listen_on, bool shared_port, struct err *err)
 {
     char host[256];
