@@ -38,6 +38,12 @@ trace *args:
 serve *args:
     ./lab serve {{args}}
 
+# what a cycle over HTTP costs codeqd, Redis and the client (--help: its options)
+limits *args:
+    ./lab build
+    ninja -C build src/service/service-limit
+    build/src/service/service-limit --codeqd build/src/codeqd {{args}}
+
 # the history of results/ and a page for each set, as a static site in a new folder
 site dir="build/site":
     ./lab report --site {{dir}}

@@ -108,9 +108,10 @@ static size_t put_task(struct client *client, char *out)
                  (unsigned long long)client->begin_ns, (unsigned long long)client->created);
     }
     client->created++;
-    return (size_t)sprintf(out,
-                           "{\"command\":\"LIMIT\",\"priority\":5,\"payload\":{\"n\":\"%.*s\"}%s}",
-                           BODY_BYTES - 30, filler, key);
+    const char *members = client->options->members != NULL ? client->options->members : "";
+    return (size_t)sprintf(
+        out, "{\"command\":\"LIMIT\",\"priority\":5,\"payload\":{\"n\":\"%.*s\"}%s%s}",
+        BODY_BYTES - 30, filler, key, members);
 }
 
 static int send_create(struct client *client, struct connection *c, unsigned tasks)

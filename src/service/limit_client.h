@@ -21,6 +21,8 @@ struct limit_client_options {
     unsigned connections; /* 1..LIMIT_CONNECTIONS_MAX */
     unsigned batch; /* tasks a request, 1..LIMIT_BATCH_MAX; claims of more than 10 are several */
     bool keyed; /* creates carry an idempotency key */
+    const char
+        *members; /* further JSON members of each create, ",\"delaySeconds\":5"; may be NULL */
     bool create_only; /* no claims: fills the queue; for a server that echoes, too */
     double rate_per_sec; /* cycles; 0: closed loop */
     uint64_t cycles; /* end after so many tasks; 0: by time */

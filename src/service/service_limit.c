@@ -374,6 +374,50 @@ static void idle(struct limit *l, int connections)
     }
 }
 
+/* How late tasks that are due in one ms become ready, seen from outside by looking at Redis. */
+static void due_at_once(struct limit *l, int tasks)
+{
+    char at[CLOCK_RFC3339_BYTES];
+    char members[64];
+    int64_t due_ns = (clock_wall_ns(clock_system()) / NS_PER_SEC + 3) * NS_PER_SEC;
+    clock_format_rfc3339(due_ns, at);
+    snprintf(members, sizeof(members), ",\"runAt\":\"%s\"", at);
+    struct limit_client_options options = {.port = l->port,
+                                           .connections = 4,
+                                           .batch = 100,
+                                           .create_only = true,
+                                           .members = members,
+                                           .cycles = (uint64_t)tasks};
+    struct limit_client_result result;
+    struct err err;
+    if (limit_client_run(&options, &result, &err) != 0) {
+        die("tasks due at once", err.text);
+    }
+    hist_fini(&result.claim);
+    double half_ms = NAN;
+    for (long left = tasks; left > 0;) {
+        struct timespec pause = {.tv_nsec = NS_PER_MS / 4};
+        char *answer = NULL;
+        int64_t now_ns = clock_wall_ns(clock_system());
+        nanosleep(&pause, NULL);
+        if (now_ns < due_ns - 5 * NS_PER_MS) {
+            continue;
+        }
+        if (now_ns > due_ns + 30 * NS_PER_SEC ||
+            redis_server_ask(l->redis.socket_path, "ZCARD {dev-tenant/0/0}:d", &answer, &err) !=
+                0) {
+            die("tasks due at once", "they do not become ready");
+        }
+        left = atol(answer);
+        free(answer);
+        if (left <= tasks / 2 && isnan(half_ms)) {
+            half_ms = (double)(clock_wall_ns(clock_system()) - due_ns) / 1e6;
+        }
+    }
+    printf("%-34s %10.2f ms  last %.2f ms\n", "due at once, median lateness", half_ms,
+           (double)(clock_wall_ns(clock_system()) - due_ns) / 1e6);
+}
+
 static const char help[] =
     "service-limit measures what a cycle of create, claim and complete over HTTP costs.\n"
     "\n"
@@ -389,6 +433,7 @@ static const char help[] =
     "  --redis SETTING     CONFIG SET this first, as in 'appendonly yes'; may be repeated\n"
     "  --echo              also the bare server, in the same rounds\n"
     "  --idle N            also codeqd's memory with so many idle connections\n"
+    "  --due N             also how late so many tasks due in one ms become ready, each round\n"
     "  --seconds N         of each round (2)\n"
     "  --cycles N          end each round after so many tasks instead\n"
     "  --rounds N          (5)\n"
@@ -422,6 +467,7 @@ int main(int argc, char **argv)
         {"rate", required_argument, NULL, 'R'},
         {"backlog", required_argument, NULL, 'B'},
         {"echo", no_argument, NULL, 'e'},
+        {"due", required_argument, NULL, 'd'},
         {"redis", required_argument, NULL, 'C'},
         {"idle", required_argument, NULL, 'i'},
         {"seconds", required_argument, NULL, 's'},
@@ -437,6 +483,7 @@ int main(int argc, char **argv)
     int setting_count = 0;
     bool echo = false;
     int idle_connections = 0;
+    int due = 0;
     int backlog = 1000;
     int rounds = 5;
     int seconds = 2;
@@ -477,6 +524,9 @@ int main(int argc, char **argv)
             break;
         case 'i':
             idle_connections = number("--idle", optarg, 1, IDLE_MAX);
+            break;
+        case 'd':
+            due = number("--due", optarg, 1, 1000000);
             break;
         case 's':
             seconds = number("--seconds", optarg, 1, 3600);
@@ -560,6 +610,9 @@ int main(int argc, char **argv)
     LINE("claim p99", "us", claim_p99_us);
     printf("%-34s %10.0f to %.0f KiB\n", "codeqd resident, first to last round",
            costs[0].codeqd_kib, costs[rounds - 1].codeqd_kib);
+    for (int i = 0; due > 0 && i < rounds; i++) {
+        due_at_once(&l, due);
+    }
     if (idle_connections > 0) {
         idle(&l, idle_connections);
     }
