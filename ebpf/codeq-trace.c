@@ -113,6 +113,7 @@ enum option_id {
     OPT_VIA,
     OPT_EVENTS,
     OPT_SHOW_KEYS,
+    OPT_SYSCALLS,
 };
 
 static const struct option option_table[] = {
@@ -137,6 +138,7 @@ static const struct option option_table[] = {
     {"via", required_argument, NULL, OPT_VIA},
     {"events", no_argument, NULL, OPT_EVENTS},
     {"show-keys", no_argument, NULL, OPT_SHOW_KEYS},
+    {"syscalls", no_argument, NULL, OPT_SYSCALLS},
     {NULL, 0, NULL, 0},
 };
 
@@ -250,6 +252,9 @@ static int parse(int argc, char **argv, const struct view *view, struct view_opt
             break;
         case OPT_SHOW_KEYS:
             options->show_keys = true;
+            break;
+        case OPT_SYSCALLS:
+            options->syscalls = true;
             break;
         case OPT_VIA:
             if (strcmp(optarg, "wire") != 0 && strcmp(optarg, "usdt") != 0) {
@@ -474,8 +479,8 @@ int main(int argc, char **argv)
         return code > 0 ? 0 : fail(view->name, &err);
     }
     if (options.via != NULL && strcmp(options.via, "usdt") == 0) {
-        if (options.rules_len > 0 || options.sample > 1) {
-            err_set(&err, -EINVAL, "--via usdt: takes neither --rules nor --sample");
+        if (options.rules_len > 0 || options.sample > 1 || options.syscalls) {
+            err_set(&err, -EINVAL, "--via usdt: takes none of --rules, --sample and --syscalls");
             return fail(view->name, &err);
         }
         view = &claims_view;

@@ -6,6 +6,7 @@
 
 #include "events.h"
 #include "snap.h"
+#include "syscalls.h"
 #include "view.h"
 #include "wire_user.h"
 
@@ -13,6 +14,7 @@ struct state {
     struct loader *loader;
     const struct view_options *options;
     struct snap before;
+    struct syscalls *syscalls; /* NULL: not asked for */
     struct events *events; /* NULL: none are sent */
 };
 
@@ -28,6 +30,7 @@ static int view_open(const struct view_options *options, struct target *target, 
     }
     code = wire_configure(
         loader, options, options->show_keys ? WIRE_ELEMENTS_KEYS : WIRE_ELEMENTS_NONE, events, err);
+    code = code == 0 && options->syscalls ? syscalls_configure(loader, err) : code;
     if (code != 0) {
         loader_free(loader);
         return code;
@@ -36,6 +39,7 @@ static int view_open(const struct view_options *options, struct target *target, 
     assert(state != NULL);
     state->loader = loader;
     state->options = options;
+    state->syscalls = options->syscalls ? syscalls_new(loader, target) : NULL;
     state->events = events ? events_new(loader, target, options) : NULL;
     *out_state = state;
     *out_loader = loader;
@@ -68,6 +72,9 @@ static void view_collect(void *context, struct report *report)
     struct state *state = context;
     wire_report_commands(state->loader, &state->before, report);
     wire_report_peers(state->loader, report);
+    if (state->syscalls != NULL) {
+        syscalls_report(state->syscalls, report);
+    }
     if (state->events != NULL) {
         events_report(state->events, report);
     }
@@ -79,6 +86,7 @@ static void view_close(void *context)
 {
     struct state *state = context;
     events_free(state->events);
+    syscalls_free(state->syscalls);
     loader_free(state->loader);
     snap_fini(&state->before);
     free(state);
@@ -89,6 +97,7 @@ const struct view commands_view = {
     .summary = "Redis commands: count, latency at the server and at the client, errors, batches",
     .help =
         "  --sample 1/N          follow one connection in N\n"
+        "  --syscalls            and the table of system calls, cheaper than a second tracer\n"
         "  --events              a line for each command when it is answered, then the summary\n"
         "  --show-keys           the first key of a command in its line, or a table of keys\n"
         "\n"
@@ -106,7 +115,7 @@ const struct view commands_view = {
         "  codeq-trace commands --sample 1/8                   where the load is very high\n"
         "  codeq-trace commands --events --show-keys           every command with its key\n"
         "  codeq-trace commands --json --duration 5s | jq '.commands[] | {command, count}'\n",
-    .options = "sample events show-keys",
+    .options = "sample events show-keys syscalls",
     .open = view_open,
     .ready = view_ready,
     .collect = view_collect,

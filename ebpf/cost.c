@@ -48,14 +48,15 @@ struct arm {
     const char *name;
     const char *views[TRACERS_MAX]; /* NULL: none */
     const char *command; /* for sh; "{pid}" is Redis */
+    const char *option; /* of the views; NULL: none */
 };
 
 static const struct arm arms[] = {
-    {"tracepoints", {NULL, NULL}, NULL},
-    {"syscalls", {"syscalls", NULL}, NULL},
-    {"commands", {"commands", NULL}, NULL},
-    {"leases", {"leases", NULL}, NULL},
-    {"syscalls+leases", {"syscalls", "leases"}, NULL},
+    {"tracepoints", {NULL, NULL}, NULL, NULL},
+    {"syscalls", {"syscalls", NULL}, NULL, NULL},
+    {"commands", {"commands", NULL}, NULL, NULL},
+    {"leases", {"leases", NULL}, NULL, NULL},
+    {"syscalls+leases", {"leases", NULL}, NULL, "--syscalls"},
 };
 #define ARMS_LEN (sizeof arms / sizeof arms[0])
 
@@ -247,7 +248,8 @@ static void tracing_end(struct tracing *tracing)
     loader_free(tracing->floor);
 }
 
-static int start_tracer(struct bench *bench, struct child *child, const char *view, struct err *err)
+static int start_tracer(struct bench *bench, struct child *child, const char *view,
+                        const char *option, struct err *err)
 {
     char pid[16], path[96], text[1024] = "";
     snprintf(pid, sizeof pid, "%d", (int)bench->redis.child.pid);
@@ -256,7 +258,7 @@ static int start_tracer(struct bench *bench, struct child *child, const char *vi
     if (log < 0) {
         return err_set(err, -errno, "%s: %s", path, strerror(errno));
     }
-    const char *argv[] = {"/proc/self/exe", view, "--pid", pid, "--json", NULL};
+    const char *argv[] = {"/proc/self/exe", view, "--pid", pid, "--json", option, NULL};
     struct child_options options = {.argv = argv,
                                     .stdin_fd = -1,
                                     .stdout_fd = -1,
@@ -330,7 +332,7 @@ static int tracing_begin(struct bench *bench, const struct arm *arm, int64_t set
         return code == 0 ? loader_attach(tracing->floor, err) : code;
     }
     for (int i = 0; i < TRACERS_MAX && arm->views[i] != NULL && code == 0; i++) {
-        code = start_tracer(bench, &tracing->tracers[i], arm->views[i], err);
+        code = start_tracer(bench, &tracing->tracers[i], arm->views[i], arm->option, err);
     }
     return code;
 }

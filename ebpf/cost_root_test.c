@@ -79,7 +79,7 @@ static void each_view_has_its_ratios_with_an_interval(void **state)
         }
         assert_true(json_number(json_get(row, "redis_cpu_ns_per_command"), -1) > 100);
         assert_true(json_number(json_get(row, "commands_per_sec"), -1) > 1);
-        /* Two tracers ran in the one, none in the other. */
+        /* A tracer ran in the one, none in the other. */
         double tracer = json_number(json_get(row, "tracer_cpu_ratio"), -1);
         assert_true(i == 0 ? !(tracer > 0) : tracer > 0);
     }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "lease_rules.h"
 #include "snap.h"
+#include "syscalls.h"
 #include "tally.h"
 #include "view.h"
 #include "wire_user.h"
@@ -86,6 +87,7 @@ struct state {
     uint64_t ids_cut;
     uint64_t held_lost;
     struct snap before;
+    struct syscalls *syscalls; /* NULL: not asked for */
     bool any_server;
 };
 
@@ -652,7 +654,12 @@ static int view_open(const struct view_options *options, struct target *target, 
     if (code == 0) {
         code = wire_configure(state->loader, options, WIRE_ELEMENTS_RULES, false, err);
     }
+    if (code == 0 && options->syscalls) {
+        code = syscalls_configure(state->loader, err);
+        state->syscalls = syscalls_new(state->loader, target);
+    }
     if (code != 0) {
+        syscalls_free(state->syscalls);
         loader_free(state->loader);
         free(state->tasks);
         free(state->conns);
@@ -787,6 +794,9 @@ static void view_collect(void *context, struct report *report)
         report_open(table, state, i);
     }
     wire_report_commands(state->loader, &state->before, report);
+    if (state->syscalls != NULL) {
+        syscalls_report(state->syscalls, report);
+    }
     struct wire_counts counts = wire_counts_read(state->loader);
     wire_report_counts(&counts, state->options, report);
     report_loss(report, "tasks_evicted", "tasks forgotten: more than are followed", state->evicted);
@@ -801,6 +811,7 @@ static void view_collect(void *context, struct report *report)
 static void view_close(void *context)
 {
     struct state *state = context;
+    syscalls_free(state->syscalls);
     loader_free(state->loader);
     snap_fini(&state->before);
     free(state->tasks);
@@ -817,6 +828,7 @@ const struct view leases_view = {
     .help =
         "  --rules FILE          rules of another scheduler (README.md; may be repeated)\n"
         "  --sample 1/N          follow one connection in N\n"
+        "  --syscalls            and the table of system calls, cheaper than a second tracer\n"
         "  --via wire|usdt       from socket bytes (default), or from codeqd's probe points: "
         "splits\n"
         "                        a claim into HTTP parse, scheduler, Redis wait and response; "
@@ -833,7 +845,7 @@ const struct view leases_view = {
         "  codeq-trace leases --rules ebpf/rules/bullmq.rules  BullMQ workers\n"
         "  codeq-trace leases --duration 30s --json | jq .leases\n"
         "  codeq-trace leases --cgroup system.slice/redis.service --follow\n",
-    .options = "rules sample via",
+    .options = "rules sample via syscalls",
     .open = view_open,
     .ready = view_ready,
     .tick = view_tick,

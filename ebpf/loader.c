@@ -167,17 +167,23 @@ int loader_open(struct loader **out_loader, enum loader_object object, struct er
     return 0;
 }
 
-int loader_config(struct loader *loader, const void *config, size_t bytes, struct err *err)
+int loader_config_part(struct loader *loader, const char *section, const void *config, size_t bytes,
+                       struct err *err)
 {
     struct bpf_map *map;
     bpf_object__for_each_map(map, loader->object)
     {
-        if (strstr(bpf_map__name(map), ".rodata.config") != NULL) {
+        if (strstr(bpf_map__name(map), section) != NULL) {
             int code = bpf_map__set_initial_value(map, config, bytes);
             return code == 0 ? 0 : err_set(err, code, "BPF config: %s", strerror(-code));
         }
     }
-    return err_set(err, -EINVAL, "BPF object has no config");
+    return err_set(err, -EINVAL, "BPF object has no %s", section);
+}
+
+int loader_config(struct loader *loader, const void *config, size_t bytes, struct err *err)
+{
+    return loader_config_part(loader, ".rodata.config", config, bytes, err);
 }
 
 static struct bpf_program *program_of(struct loader *loader, const char *program)

@@ -37,6 +37,9 @@ int loader_open(struct loader **out_loader, enum loader_object object, struct er
 
 /* Set the object's `config` (its one variable in .rodata.config). Before loader_load. */
 int loader_config(struct loader *loader, const void *config, size_t bytes, struct err *err);
+/* The same of another section than .rodata.config. */
+int loader_config_part(struct loader *loader, const char *section, const void *config, size_t bytes,
+                       struct err *err);
 
 /* Leave one program out. Before loader_load; no such program is a mistake of the caller. */
 void loader_skip(struct loader *loader, const char *program);

@@ -10,7 +10,7 @@
 #include "syscall_names.h"
 #include "view.h"
 
-struct state {
+struct syscalls {
     struct loader *loader;
     struct target *target;
     struct snap now;
@@ -33,50 +33,71 @@ static const struct report_column columns[] = {
     {"latency_ns", "latency", REPORT_HIST},
 };
 
-static int view_open(const struct view_options *options, struct target *target, void **out_state,
-                     struct loader **out_loader, struct err *err)
+int syscalls_configure(struct loader *loader, struct err *err)
 {
     static const uint32_t byte_calls[] = {
         SYS_read,    SYS_write,   SYS_readv,    SYS_writev, SYS_recvfrom, SYS_sendto,   SYS_recvmsg,
         SYS_sendmsg, SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev,  SYS_sendfile, SYS_splice,
     };
-    struct state *state = calloc(1, sizeof *state);
-    assert(state != NULL);
-    int code = loader_open(&state->loader, LOADER_SYSCALLS, err);
+    struct syscalls_config config = {.on = 1};
+    for (size_t i = 0; i < sizeof byte_calls / sizeof byte_calls[0]; i++) {
+        assert(byte_calls[i] < 64 * SYSCALLS_BYTE_WORDS);
+        config.byte_calls[byte_calls[i] / 64] |= UINT64_C(1) << (byte_calls[i] % 64);
+    }
+    return loader_config_part(loader, ".rodata.calls", &config, sizeof config, err);
+}
+
+struct syscalls *syscalls_new(struct loader *loader, struct target *target)
+{
+    struct syscalls *syscalls = calloc(1, sizeof *syscalls);
+    assert(syscalls != NULL);
+    syscalls->loader = loader;
+    syscalls->target = target;
+    snap_init(&syscalls->now, sizeof(struct syscalls_key), SYSCALLS_WORDS);
+    snap_init(&syscalls->before, sizeof(struct syscalls_key), SYSCALLS_WORDS);
+    snap_init(&syscalls->diff, sizeof(struct syscalls_key), SYSCALLS_WORDS);
+    return syscalls;
+}
+
+void syscalls_free(struct syscalls *syscalls)
+{
+    if (syscalls == NULL) {
+        return;
+    }
+    snap_fini(&syscalls->now);
+    snap_fini(&syscalls->before);
+    snap_fini(&syscalls->diff);
+    free(syscalls);
+}
+
+static int view_open(const struct view_options *options, struct target *target, void **out_state,
+                     struct loader **out_loader, struct err *err)
+{
+    struct loader *loader;
+    int code = loader_open(&loader, LOADER_SYSCALLS, err);
     if (code != 0) {
-        free(state);
         return code;
     }
-    struct syscalls_config config;
-    for (size_t i = 0; i < 16; i++) {
-        config.byte_calls[i] =
-            i < sizeof byte_calls / sizeof byte_calls[0] ? byte_calls[i] : UINT32_MAX;
-    }
-    code = loader_config(state->loader, &config, sizeof config, err);
+    code = syscalls_configure(loader, err);
     if (code != 0) {
-        loader_free(state->loader);
-        free(state);
+        loader_free(loader);
         return code;
     }
-    loader_skip(state->loader, options->raw_tracepoints ? "on_enter" : "on_enter_raw");
-    loader_skip(state->loader, options->raw_tracepoints ? "on_exit" : "on_exit_raw");
-    state->target = target;
-    snap_init(&state->now, sizeof(struct syscalls_key), SYSCALLS_WORDS);
-    snap_init(&state->before, sizeof(struct syscalls_key), SYSCALLS_WORDS);
-    snap_init(&state->diff, sizeof(struct syscalls_key), SYSCALLS_WORDS);
-    *out_state = state;
-    *out_loader = state->loader;
+    loader_skip(loader, options->raw_tracepoints ? "on_enter" : "on_enter_raw");
+    loader_skip(loader, options->raw_tracepoints ? "on_exit" : "on_exit_raw");
+    *out_state = syscalls_new(loader, target);
+    *out_loader = loader;
     return 0;
 }
 
-static void add_row(struct report_table *table, const struct state *state,
+static void add_row(struct report_table *table, const struct syscalls *syscalls,
                     const struct syscalls_key *key, const struct syscalls_value *value,
                     double seconds, bool final)
 {
     char text[32];
     snprintf(text, sizeof text, "%u", key->tgid);
     report_text(table, text);
-    report_text(table, target_comm(state->target, (pid_t)key->tgid));
+    report_text(table, target_comm(syscalls->target, (pid_t)key->tgid));
     const char *name = syscall_name(key->nr);
     snprintf(text, sizeof text, "#%u", key->nr);
     report_text(table, name != NULL ? name : text);
@@ -98,37 +119,36 @@ static void add_row(struct report_table *table, const struct state *state,
     report_hist(table, buckets, value->ns);
 }
 
-static void view_collect(void *context, struct report *report)
+void syscalls_report(struct syscalls *syscalls, struct report *report)
 {
-    struct state *state = context;
-    snap_clear(&state->now);
+    snap_clear(&syscalls->now);
     struct syscalls_key key;
     const void *last = NULL;
     struct syscalls_key next;
-    while (loader_map_next(state->loader, "rows", last, &next)) {
+    while (loader_map_next(syscalls->loader, "call_rows", last, &next)) {
         key = next;
         last = &key;
-        loader_map_sum(state->loader, "rows", &key, snap_add(&state->now, &key), SYSCALLS_WORDS,
-                       SYSCALLS_MAX_WORD);
+        loader_map_sum(syscalls->loader, "call_rows", &key, snap_add(&syscalls->now, &key),
+                       SYSCALLS_WORDS, SYSCALLS_MAX_WORD);
     }
-    const struct snap *shown = &state->now;
+    const struct snap *shown = &syscalls->now;
     if (!report->final) {
-        snap_diff(&state->now, &state->before, SYSCALLS_MAX_WORD, &state->diff);
-        shown = &state->diff;
+        snap_diff(&syscalls->now, &syscalls->before, SYSCALLS_MAX_WORD, &syscalls->diff);
+        shown = &syscalls->diff;
     }
     struct report_table *table =
         report_table(report, "syscalls", columns, sizeof columns / sizeof columns[0]);
     for (int i = 0; i < shown->len; i++) {
-        add_row(table, state, snap_key(shown, i), (struct syscalls_value *)snap_values(shown, i),
+        add_row(table, syscalls, snap_key(shown, i), (struct syscalls_value *)snap_values(shown, i),
                 report->seconds, report->final);
     }
     report_sort(table, "time_ns");
-    struct snap swap = state->before;
-    state->before = state->now;
-    state->now = swap;
+    struct snap swap = syscalls->before;
+    syscalls->before = syscalls->now;
+    syscalls->now = swap;
     uint64_t losses[sizeof(struct syscalls_losses) / 8] = {0};
     uint32_t zero = 0;
-    loader_map_sum(state->loader, "losses", &zero, losses, sizeof losses / 8, -1);
+    loader_map_sum(syscalls->loader, "call_losses", &zero, losses, sizeof losses / 8, -1);
     report_loss(report, "calls_without_row", "calls dropped: more rows than the table holds",
                 losses[0]);
     if (losses[1] > 0 && report->final) {
@@ -137,14 +157,16 @@ static void view_collect(void *context, struct report *report)
     }
 }
 
+static void view_collect(void *context, struct report *report)
+{
+    syscalls_report(context, report);
+}
+
 static void view_close(void *context)
 {
-    struct state *state = context;
-    loader_free(state->loader);
-    snap_fini(&state->now);
-    snap_fini(&state->before);
-    snap_fini(&state->diff);
-    free(state);
+    struct syscalls *syscalls = context;
+    loader_free(syscalls->loader);
+    syscalls_free(syscalls);
 }
 
 const struct view syscalls_view = {

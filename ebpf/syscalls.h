@@ -7,9 +7,12 @@
 
 #define SYSCALLS_ROWS_MAX 8192
 
+#define SYSCALLS_BYTE_WORDS 8
+
 struct syscalls_config {
-    __u32 byte_calls[16]; /* numbers of the calls whose result is a count of bytes; 0xffffffff: none
-                           */
+    __u64 byte_calls[SYSCALLS_BYTE_WORDS]; /* bit per number: its result is a count of bytes */
+    __u32 on; /* read by the wire views only */
+    __u32 reserved;
 };
 
 struct syscalls_key {
@@ -35,6 +38,18 @@ struct syscalls_losses {
 };
 
 #ifndef __bpf__
+struct err;
+struct loader;
+struct report;
+struct syscalls;
+struct target;
 struct view;
 extern const struct view syscalls_view;
+
+/* The table of system calls for any view whose object includes calls.bpf.h: switch it on before
+ * loader_load. Arguments stay the caller's. */
+struct syscalls *syscalls_new(struct loader *loader, struct target *target);
+void syscalls_free(struct syscalls *syscalls); /* accepts NULL */
+int syscalls_configure(struct loader *loader, struct err *err);
+void syscalls_report(struct syscalls *syscalls, struct report *report);
 #endif

@@ -153,24 +153,44 @@ static void counts_equal_commandstats_in_pipelines_of_64(void **state)
     counts_equal_commandstats("200000", "64");
 }
 
-static void system_calls_of_one_client_are_counted_to_the_last(void **state)
+/* 1,000 PINGs under `view`, alone or with the other table: of both the counts. */
+static void count_pings(const char *view, const char *option, bool commands)
 {
-    (void)state;
     int fd = redis_connect();
     talk(fd, "PING\r\n", 6, "+PONG\r\n");
     char pid[16];
     snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
     struct tracer tracer;
-    tracer_start(&tracer, (const char *[]){"syscalls", "--pid", pid, NULL});
+    tracer_start(&tracer, (const char *[]){view, "--pid", pid, option, NULL});
     for (int i = 0; i < 1000; i++) {
-        talk(fd, "PING\r\n", 6, "+PONG\r\n");
+        talk(fd, "*1\r\n$4\r\nPING\r\n", 14, "+PONG\r\n");
     }
     struct json *report = tracer_stop(&tracer);
     const struct json *row = tracer_row(report, "syscalls", "syscall", "write");
     assert_count(json_number(json_get(row, "count"), 0), 1000);
     assert_count(json_number(json_get(row, "bytes_per_call"), 0), 7);
+    row = tracer_row(report, "syscalls", "syscall", "epoll_wait");
+    assert_true(json_number(json_get(row, "count"), 0) >= 1);
+    assert_false(json_number(json_get(row, "bytes_per_call"), 0) > 0);
+    if (commands) {
+        assert_count(count_of(report, "PING"), 1000);
+        assert_count(tracer_loss(report, "unparsed_bytes"), 0);
+    }
     json_free(report);
     close(fd);
+}
+
+static void system_calls_of_one_client_are_counted_to_the_last(void **state)
+{
+    (void)state;
+    count_pings("syscalls", NULL, false);
+}
+
+static void system_calls_and_commands_are_counted_by_one_pair_of_programs(void **state)
+{
+    (void)state;
+    count_pings("commands", "--syscalls", true);
+    count_pings("leases", "--syscalls", true);
 }
 
 /* Everything else that the wire can hold, in one connection that is cut into single bytes. */
@@ -551,6 +571,7 @@ int main(void)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(system_calls_of_one_client_are_counted_to_the_last),
+        cmocka_unit_test(system_calls_and_commands_are_counted_by_one_pair_of_programs),
         cmocka_unit_test(odd_traffic_is_understood_byte_by_byte),
         cmocka_unit_test(more_alternating_commands_than_the_queue_are_all_counted),
         cmocka_unit_test(server_and_client_side_count_alike),

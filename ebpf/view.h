@@ -18,6 +18,7 @@ struct view_options {
     bool follow;
     bool raw_tracepoints;
     bool show_keys;
+    bool syscalls; /* the wire views: and the table of system calls */
     int rows_max;
     int sample; /* one connection in so many */
     int frequency_hz;

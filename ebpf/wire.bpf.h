@@ -10,6 +10,7 @@
  * and new queue entries only, replies the rest. */
 #pragma once
 
+#include "calls.bpf.h"
 #include "hist.bpf.h"
 #include "target.bpf.h"
 #include "wire.h"
@@ -921,7 +922,7 @@ static __always_inline __u64 iov_first(__u64 vector, __u64 n)
 }
 
 static __always_inline int wire_vector(__u32 tgid, __u32 role, __u32 fd, __u64 vector, __u64 n,
-                                       __u64 left, int is_write)
+                                       __u64 left, int is_write, __u64 now)
 {
     int is_request = (role == TARGET_CLIENT) == is_write;
     struct wire_conn *conn = conn_of(tgid, fd, role, iov_first(vector, n), is_request);
@@ -935,7 +936,7 @@ static __always_inline int wire_vector(__u32 tgid, __u32 role, __u32 fd, __u64 v
     s->left = left;
     s->skip = is_write ? conn->ahead_bytes : 0;
     s->sum = 0;
-    s->now = bpf_ktime_get_ns();
+    s->now = now ? now : bpf_ktime_get_ns();
     s->request = is_request;
     feed_all(conn, s);
     if (is_write) {
@@ -946,14 +947,16 @@ static __always_inline int wire_vector(__u32 tgid, __u32 role, __u32 fd, __u64 v
 }
 
 static __always_inline int wire_plain(__u32 tgid, __u32 role, __u32 fd, __u64 base, __u64 len,
-                                      int is_write)
+                                      int is_write, __u64 now)
 {
     int is_request = (role == TARGET_CLIENT) == is_write;
     struct wire_conn *conn = conn_of(tgid, fd, role, base, is_request);
     if (!conn) {
         return 0;
     }
-    __u64 now = bpf_ktime_get_ns();
+    if (!now) {
+        now = bpf_ktime_get_ns();
+    }
     if (is_write && conn->ahead_bytes > 0) {
         __u64 skip = conn->ahead_bytes < len ? conn->ahead_bytes : len;
         conn->ahead_bytes -= skip;
@@ -974,15 +977,16 @@ static __always_inline int wire_plain(__u32 tgid, __u32 role, __u32 fd, __u64 ba
 static __always_inline int wire_enter(struct pt_regs *regs, __u32 nr, __u32 tgid, __u32 role)
 {
     if (nr == config.nr_write || nr == config.nr_sendto) {
-        return wire_plain(tgid, role, REGS_ARG1(regs), REGS_ARG2(regs), REGS_ARG3(regs), 1);
+        return wire_plain(tgid, role, REGS_ARG1(regs), REGS_ARG2(regs), REGS_ARG3(regs), 1, 0);
     }
     if (nr == config.nr_writev) {
-        return wire_vector(tgid, role, REGS_ARG1(regs), REGS_ARG2(regs), REGS_ARG3(regs), -1ULL, 1);
+        return wire_vector(tgid, role, REGS_ARG1(regs), REGS_ARG2(regs), REGS_ARG3(regs), -1ULL, 1,
+                           0);
     }
     if (nr == config.nr_sendmsg) {
         __u64 vector, n;
         if (message_iov(REGS_ARG2(regs), &vector, &n)) {
-            return wire_vector(tgid, role, REGS_ARG1(regs), vector, n, -1ULL, 1);
+            return wire_vector(tgid, role, REGS_ARG1(regs), vector, n, -1ULL, 1, 0);
         }
         return 0;
     }
@@ -1019,12 +1023,13 @@ static __always_inline int wire_short_write(__u32 tgid, __u32 fd, long result, _
 #endif
 
 /* At the end of a read its bytes are there. The registers still hold the arguments. */
-static __always_inline int wire_exit(struct pt_regs *regs, long result, __u32 tgid, __u32 role)
+static __always_inline int wire_exit(struct pt_regs *regs, long result, __u32 tgid, __u32 role,
+                                     __u64 now)
 {
     __u32 nr = REGS_NR(regs);
     __u32 fd = REGS_ARG1(regs);
     if (nr == config.nr_read || nr == config.nr_recvfrom) {
-        return result > 0 ? wire_plain(tgid, role, fd, REGS_ARG2(regs), result, 0) : 0;
+        return result > 0 ? wire_plain(tgid, role, fd, REGS_ARG2(regs), result, 0, now) : 0;
     }
     if (nr == config.nr_write || nr == config.nr_sendto) {
         return wire_short_write(tgid, fd, result, REGS_ARG3(regs), 0);
@@ -1033,13 +1038,14 @@ static __always_inline int wire_exit(struct pt_regs *regs, long result, __u32 tg
         return wire_short_write(tgid, fd, result, 0, 1);
     }
     if (nr == config.nr_readv) {
-        return result > 0 ? wire_vector(tgid, role, fd, REGS_ARG2(regs), REGS_ARG3(regs), result, 0)
-                          : 0;
+        return result > 0
+                   ? wire_vector(tgid, role, fd, REGS_ARG2(regs), REGS_ARG3(regs), result, 0, now)
+                   : 0;
     }
     if (nr == config.nr_recvmsg) {
         __u64 vector, n;
         if (result > 0 && message_iov(REGS_ARG2(regs), &vector, &n)) {
-            return wire_vector(tgid, role, fd, vector, n, result, 0);
+            return wire_vector(tgid, role, fd, vector, n, result, 0, now);
         }
         return 0;
     }
@@ -1090,21 +1096,36 @@ static __always_inline int exit_matters(struct pt_regs *regs, long result)
 SEC("tp_btf/sys_enter")
 int BPF_PROG(on_enter, struct pt_regs *regs, long nr)
 {
-    if (!enter_matters((__u32)nr)) {
+    int matters = enter_matters((__u32)nr);
+    if (!matters && !calls_config.on) {
         return 0;
     }
     __u32 tgid;
     struct target_entry *target = target_current(&tgid);
-    return target ? wire_enter(regs, (__u32)nr, tgid, target->role) : 0;
+    if (!target) {
+        return 0;
+    }
+    if (matters) {
+        wire_enter(regs, (__u32)nr, tgid, target->role);
+    }
+    if (calls_config.on) {
+        call_begin(nr); /* last: what is done here is no time of the call */
+    }
+    return 0;
 }
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_exit, struct pt_regs *regs, long result)
 {
-    if (!exit_matters(regs, result)) {
+    int matters = exit_matters(regs, result);
+    if (!matters && !calls_config.on) {
         return 0;
     }
     __u32 tgid;
     struct target_entry *target = target_current(&tgid);
-    return target ? wire_exit(regs, result, tgid, target->role) : 0;
+    if (!target) {
+        return 0;
+    }
+    __u64 now = calls_config.on ? call_end(tgid, result) : 0;
+    return matters ? wire_exit(regs, result, tgid, target->role, now) : 0;
 }
