@@ -21,6 +21,7 @@
 #include "load/warmup.h"
 #include "noise.h"
 #include "programs.h"
+#include "redis_watch.h"
 #include "report_files.h"
 #include "result.h"
 #include "scenario.h"
@@ -42,6 +43,8 @@ static const char help[] =
     "what is driven\n"
     "  --codeqd PATH        that service (default: the codeqd beside this program)\n"
     "  --target URL         a service that runs already: http://host:port\n"
+    "  --redis URL          the target's Redis, to read its INFO: "
+    "redis://[[user]:password@]host:port\n"
     "  --producer-token T   of the target (default dev-token)\n"
     "  --worker-token T     of the target (default dev-token)\n"
     "  --pinned             service and Redis share one core, the generator has another\n"
@@ -65,7 +68,8 @@ static const char help[] =
     "  codeq-bench load load-burst-drain\n"
     "  codeq-bench load load-sustained --duration 30s --rate-scale 4 --pinned\n"
     "  codeq-bench load load-sustained --short --live-profile 5\n"
-    "  codeq-bench load load-mixed-priorities --target http://127.0.0.1:8080\n";
+    "  codeq-bench load load-mixed-priorities --target http://127.0.0.1:8080\n"
+    "  codeq-bench load load-sustained --target http://codeq:8080 --redis redis://redis:6379\n";
 
 #define STEADY_SECONDS_MIN 10
 #define STEADY_ANSWERS_MIN 20 /* in each part, on the mean */
@@ -76,7 +80,7 @@ struct load_options {
     double rate_scale;
     int64_t runs;
     int64_t live_seconds; /* 0: no live profile */
-    const char *codeqd, *target, *producer_token, *worker_token, *out, *scenarios_dir;
+    const char *codeqd, *target, *redis, *producer_token, *worker_token, *out, *scenarios_dir;
 };
 
 /* A scenario of roles, with what of it belongs to the lab rather than to the load. */
@@ -225,7 +229,9 @@ enum steadiness {
 struct run {
     struct load_result result;
     struct noise noise;
-    char noise_words[256];
+    char noise_words[512];
+    struct redis_look redis_before, redis_after; /* of the first server, version "": not known */
+    int64_t switches, faults; /* involuntary, and from disk, of codeqd and Redis; -1: not known */
     int64_t codeqd_cpu_us, redis_cpu_us, codeqd_rss_kb; /* -1: not known */
     int codeqd_exit;
     enum steadiness steadiness;
@@ -308,6 +314,20 @@ static int choose_core(int from_end)
     return -1;
 }
 
+/* Times that another program was given the core of codeqd's and Redis's threads, and pages that
+ * they waited for. */
+static void count_pauses(const struct service *service, int64_t out[2])
+{
+    process_pauses(service->codeqd.pid, out);
+    for (size_t i = 0; i < service_redis_count(service); i++) {
+        int64_t more[2];
+        process_pauses(service_redis(service, i)->child.pid, more);
+        for (int k = 0; k < 2; k++) {
+            out[k] = out[k] < 0 || more[k] < 0 ? -1 : out[k] + more[k];
+        }
+    }
+}
+
 static int run_once(const struct plan *plan, const struct load_options *o,
                     struct live_profile *live, struct run *run, struct err *err)
 {
@@ -387,6 +407,24 @@ static int run_once(const struct plan *plan, const struct load_options *o,
     bool terminal = isatty(STDERR_FILENO) != 0;
     load_screen_init(&watch.screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL,
                      plan->id);
+    const char *place = o->redis;
+    if (place == NULL && service_redis_count(&service) > 0) {
+        place = service_redis(&service, 0)->socket_path;
+        for (size_t i = 0; i < service_redis_count(&service) && code == 0; i++) {
+            code = redis_watch_events(service_redis(&service, i)->socket_path, err);
+        }
+    }
+    if (code == 0 && place != NULL) {
+        code = redis_look_take(place, &run->redis_before, err);
+    }
+    if (code != 0) {
+        if (o->target == NULL) {
+            service_stop(&service);
+        }
+        return code;
+    }
+    int64_t pauses[2][2];
+    count_pauses(&service, pauses[0]);
     struct noise_sample before, after;
     int64_t cpu[2] = {process_cpu_us(service.codeqd.pid), service_redis_cpu_us(&service)};
     noise_take(&before);
@@ -405,6 +443,15 @@ static int run_once(const struct plan *plan, const struct load_options *o,
         /* A Redis that was restarted begins at 0: its earlier use is not known. */
         run->codeqd_cpu_us = cpu[0] >= 0 && now[0] >= cpu[0] ? now[0] - cpu[0] : -1;
         run->redis_cpu_us = cpu[1] >= 0 && now[1] >= cpu[1] ? now[1] - cpu[1] : -1;
+        count_pauses(&service, pauses[1]);
+        run->switches = pauses[0][0] >= 0 ? pauses[1][0] - pauses[0][0] : -1;
+        run->faults = pauses[0][1] >= 0 ? pauses[1][1] - pauses[0][1] : -1;
+        if (place != NULL) {
+            code = redis_look_take(place, &run->redis_after, err);
+        }
+        if (o->redis != NULL && run->redis_after.cpu_us >= run->redis_before.cpu_us) {
+            run->redis_cpu_us = (int64_t)(run->redis_after.cpu_us - run->redis_before.cpu_us);
+        }
         run->codeqd_rss_kb = process_rss_kb(service.codeqd.pid);
         run->result.saturation_per_sec = saturation_per_sec;
         int64_t peak_kb = process_peak_kb(service.codeqd.pid);
@@ -414,9 +461,14 @@ static int run_once(const struct plan *plan, const struct load_options *o,
         double own_us = fmax(0, (double)run->codeqd_cpu_us) + fmax(0, (double)run->redis_cpu_us);
         double own = (own_us / 1e6 / seconds + run->result.cpu_ratio) / fmax(1, before.cores);
         noise_words(&run->noise, own, run->noise_words, sizeof run->noise_words);
+        size_t said = strlen(run->noise_words);
+        redis_words(&run->redis_before, &run->redis_after, run->noise_words + said,
+                    sizeof run->noise_words - said);
         judge_steadiness(plan->load, run);
-        if (service.fault_error.text[0] != '\0') {
+        if (code == 0 && service.fault_error.text[0] != '\0') {
             code = err_set(err, -EIO, "fault: %s", service.fault_error.text);
+        }
+        if (code != 0) {
             load_result_fini(&run->result);
         }
     }
@@ -535,6 +587,24 @@ static struct json *new_line(const struct plan *plan, const struct run *run, int
     json_add_number(line, "steal_ratio", round(run->noise.steal_ratio * 1e4) / 1e4);
     json_add_number(line, "ctxsw_per_sec", round(run->noise.context_switches_per_sec));
     json_add_string(line, "noise", run->noise_words);
+    if (run->switches >= 0 && run->faults >= 0) { /* less than before: Redis began again */
+        json_add_int(line, "involuntary_switches", run->switches);
+        json_add_int(line, "major_faults", run->faults);
+    }
+    if (run->noise.mhz_min > 0) {
+        json_add_number(line, "mhz_min", run->noise.mhz_min);
+        json_add_number(line, "mhz_max", run->noise.mhz_max);
+    }
+    const struct redis_look *look = &run->redis_after;
+    if (look->version[0] != '\0') {
+        struct json *redis = json_add_object(line, "redis");
+        json_add_string(redis, "version", look->version);
+        json_add_number(redis, "memory_peak_bytes", look->peak_bytes);
+        json_add_number(redis, "forks", look->forks);
+        json_add_number(redis, "fork_us", look->fork_us);
+        json_add_int(redis, "latency_events", look->events);
+        json_add_int(redis, "latency_worst_ms", look->event_worst_ms);
+    }
     json_add_int(line, "lag_p99_ns", hist_quantile_ns(&r->send_lag, 0.99));
     json_add_number(line, "generator_cpu_ratio", round(r->cpu_ratio * 1e4) / 1e4);
     json_add_bool(line, "generator_realtime", r->realtime);
@@ -804,6 +874,7 @@ static int parse(int argc, char **argv, struct load_options *o)
         {"runs", required_argument, NULL, 'n'},
         {"codeqd", required_argument, NULL, 'c'},
         {"target", required_argument, NULL, 't'},
+        {"redis", required_argument, NULL, 'R'},
         {"producer-token", required_argument, NULL, 'P'},
         {"worker-token", required_argument, NULL, 'W'},
         {"pinned", no_argument, NULL, 'p'},
@@ -839,6 +910,9 @@ static int parse(int argc, char **argv, struct load_options *o)
         case 't':
             o->target = optarg;
             break;
+        case 'R':
+            o->redis = optarg;
+            break;
         case 'P':
             o->producer_token = optarg;
             break;
@@ -873,6 +947,12 @@ static int parse(int argc, char **argv, struct load_options *o)
         if (code != 0) {
             return cmd_fail(CMD_USAGE, &err);
         }
+    }
+    if (o->redis != NULL && (o->target == NULL || strncmp(o->redis, "redis://", 8) != 0)) {
+        err_set(&err, 0,
+                "load: --redis reads the INFO of a deployment that --target names: give it "
+                "as redis://host:port beside --target, or leave it out");
+        return cmd_fail(CMD_USAGE, &err);
     }
     if (o->live_seconds > 0 && (o->target != NULL || o->no_result)) {
         err_set(&err, 0, "load: --live-profile and %s: profiles are %s",

@@ -395,3 +395,43 @@ int64_t process_peak_kb(pid_t pid)
     }
     return peak;
 }
+
+void process_pauses(pid_t pid, int64_t out[2])
+{
+    out[0] = -1;
+    out[1] = -1;
+    char path[400];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *dir = pid > 0 ? opendir(path) : NULL;
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        char line[256];
+        long long n;
+        snprintf(path, sizeof path, "/proc/%d/task/%s/status", (int)pid, entry->d_name);
+        FILE *file = entry->d_name[0] != '.' ? fopen(path, "re") : NULL;
+        while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+            if (sscanf(line, "nonvoluntary_ctxt_switches: %lld", &n) == 1) {
+                out[0] = (out[0] < 0 ? 0 : out[0]) + n;
+            }
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    char text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = pid > 0 ? fopen(path, "re") : NULL;
+    if (file == NULL) {
+        return;
+    }
+    long long major;
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    const char *behind_name = strrchr(text, ')');
+    if (behind_name != NULL &&
+        sscanf(behind_name, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %lld", &major) == 1) {
+        out[1] = major;
+    }
+}

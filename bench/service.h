@@ -61,6 +61,10 @@ void service_plan_faults(struct service *service, struct load_scenario *scenario
  * Source: /proc/PID/task/.../schedstat, first field, ns on a core. */
 int64_t process_cpu_us(pid_t pid);
 
+/* Involuntary context switches of all its threads so far, and its major page faults; -1 each when
+ * they cannot be read. Source: /proc/PID/task/.../status, /proc/PID/stat field 12. */
+void process_pauses(pid_t pid, int64_t out[2]);
+
 /* Resident set in KiB, now and at most so far; -1 when it cannot be read. */
 int64_t process_rss_kb(pid_t pid);
 int64_t process_peak_kb(pid_t pid);

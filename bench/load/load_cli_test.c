@@ -244,6 +244,18 @@ static void twice_the_load_is_shed_and_the_work_goes_on(void **state)
     json_free(json);
 }
 
+static void redis_of_a_target_needs_a_target_and_a_url(void **state)
+{
+    (void)state;
+    int exit_code;
+    char *errors = NULL;
+    const char *const alone[] = {"--redis", "redis://127.0.0.1:1", "load-sustained", NULL};
+    assert_null(run_load(alone, &exit_code, &errors));
+    assert_int_equal(exit_code, 2);
+    assert_non_null(strstr(errors, "--target"));
+    free(errors);
+}
+
 int main(int argc, char **argv)
 {
     assert(argc == 4);
@@ -255,6 +267,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_schedule_is_kept_while_others_take_every_core),
         cmocka_unit_test(an_objective_that_is_missed_is_exit_code_1),
         cmocka_unit_test(wrong_scenarios_and_options_are_named),
+        cmocka_unit_test(redis_of_a_target_needs_a_target_and_a_url),
         cmocka_unit_test(the_scenarios_lose_nothing),
         cmocka_unit_test(faults_lose_nothing_either),
         cmocka_unit_test(twice_the_load_is_shed_and_the_work_goes_on),

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <math.h>
+#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -57,11 +58,132 @@ static int unix_connect(const char *socket_path)
     return fd;
 }
 
+#define URL_SCHEME "redis://"
+
+/* Where a place is, without its password: for texts. */
+static const char *place_shown(const char *place)
+{
+    const char *at =
+        strncmp(place, URL_SCHEME, strlen(URL_SCHEME)) == 0 ? strrchr(place, '@') : NULL;
+    return at != NULL ? at + 1 : place;
+}
+
+static int wait_for(int fd, short events)
+{
+    struct pollfd p = {fd, events, 0};
+    int n;
+    do {
+        n = poll(&p, 1, REPLY_TIMEOUT_MS);
+    } while (n < 0 && errno == EINTR);
+    return n > 0 ? 0 : n == 0 ? -ETIMEDOUT : -errno;
+}
+
+static int tcp_connect(const char *host, const char *port)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *list = NULL;
+    if (getaddrinfo(host, port, &hints, &list) != 0) {
+        return -EHOSTUNREACH;
+    }
+    int code = -EHOSTUNREACH;
+    int fd = -1;
+    for (const struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
+        int flags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+        fd = socket(a->ai_family, flags, 0);
+        code = fd < 0 ? -errno : connect(fd, a->ai_addr, a->ai_addrlen) == 0 ? 0 : -errno;
+        if (code == -EINPROGRESS) {
+            code = wait_for(fd, POLLOUT);
+            int error = 0;
+            socklen_t bytes = sizeof error;
+            if (code == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes) == 0) {
+                code = -error;
+            }
+        }
+        if (code != 0 && fd >= 0) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(list);
+    return fd >= 0 ? fd : code;
+}
+
+static int log_in(int fd, const char *user, const char *password)
+{
+    struct buf line = BUF_INIT;
+    if (user[0] != '\0') {
+        buf_printf(&line, "*3\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n", strlen(user), user);
+    } else {
+        buf_puts(&line, "*2\r\n$4\r\nAUTH\r\n");
+    }
+    buf_printf(&line, "$%zu\r\n%s\r\n", strlen(password), password);
+    int code = send(fd, line.data, line.bytes, MSG_NOSIGNAL) == (ssize_t)line.bytes ? 0 : -EIO;
+    buf_fini(&line);
+    char reply[512];
+    size_t bytes = 0;
+    while (code == 0 && (bytes == 0 || reply[bytes - 1] != '\n')) {
+        code = bytes < sizeof reply ? wait_for(fd, POLLIN) : -EPROTO;
+        ssize_t got = code == 0 ? read(fd, reply + bytes, sizeof reply - bytes) : 0;
+        if (code == 0 && got <= 0) {
+            code = -EIO;
+        }
+        bytes += got > 0 ? (size_t)got : 0;
+    }
+    return code != 0 ? code : reply[0] == '+' ? 0 : -EACCES;
+}
+
+/* redis://[[user]:password@]host[:port]; a password stands as it is, without percent signs. */
+static int url_connect(const char *url)
+{
+    char text[512];
+    if (strlen(url) >= sizeof text) {
+        return -ENAMETOOLONG;
+    }
+    strcpy(text, url + strlen(URL_SCHEME));
+    char *host = text;
+    char *password = NULL;
+    const char *user = "";
+    char *at = strrchr(text, '@');
+    if (at != NULL) {
+        *at = '\0';
+        host = at + 1;
+        password = strchr(text, ':');
+        if (password == NULL) {
+            return -EINVAL;
+        }
+        *password++ = '\0';
+        user = text;
+    }
+    host[strcspn(host, "/?")] = '\0';
+    const char *port = "6379";
+    char *bracket = host[0] == '[' ? strchr(host, ']') : NULL;
+    char *colon = strrchr(bracket != NULL ? bracket : host, ':');
+    if (colon != NULL) {
+        *colon = '\0';
+        port = colon + 1;
+    }
+    if (bracket != NULL) {
+        host++;
+        *bracket = '\0';
+    }
+    if (host[0] == '\0' || port[0] == '\0' || port[strspn(port, "0123456789")] != '\0') {
+        return -EINVAL;
+    }
+    int fd = tcp_connect(host, port);
+    int code = fd >= 0 && password != NULL ? log_in(fd, user, password) : 0;
+    if (code != 0) {
+        close(fd);
+        return code;
+    }
+    return fd;
+}
+
 /* Send one inline command and read until `done` says that the reply is whole. */
 static int ask(const char *socket_path, const char *command, bool (*done)(const struct buf *),
                struct buf *reply)
 {
-    int fd = unix_connect(socket_path);
+    bool is_url = strncmp(socket_path, URL_SCHEME, strlen(URL_SCHEME)) == 0;
+    int fd = is_url ? url_connect(socket_path) : unix_connect(socket_path);
     if (fd < 0) {
         return fd;
     }
@@ -120,7 +242,7 @@ int redis_server_ask(const char *socket_path, const char *command, char **out_te
     int shown = (int)strcspn(command, " ");
     if (code != 0) {
         buf_fini(&reply);
-        return err_set(err, code, "%.*s: redis at %s: %s", shown, command, socket_path,
+        return err_set(err, code, "%.*s: redis at %s: %s", shown, command, place_shown(socket_path),
                        strerror(-code));
     }
     struct buf text = BUF_INIT;
@@ -130,7 +252,8 @@ int redis_server_ask(const char *socket_path, const char *command, char **out_te
         buf_append(&text, reply.data + 1, strcspn(reply.data, "\r\n") - 1);
     }
     if (reply.data[0] == '-') {
-        code = err_set(err, -EIO, "%.*s: redis at %s: %s", shown, command, socket_path, text.data);
+        code = err_set(err, -EIO, "%.*s: redis at %s: %s", shown, command, place_shown(socket_path),
+                       text.data);
         buf_fini(&text);
     } else {
         *out_text = buf_take(&text);

@@ -50,7 +50,9 @@ int redis_server_relaunch(struct redis_server *server, const struct redis_server
 int redis_server_tell(const char *socket_path, const char *command);
 
 /* Send one inline command and read its reply: an integer's or status's text, or a string. The
- * caller frees it. -EIO with Redis's words when it refuses; -ETIMEDOUT, -ECONNREFUSED and the like.
+ * caller frees it. Instead of a socket's path also redis://[[user]:password@]host[:port]; -EACCES:
+ * the password is wrong. -EIO with Redis's words when it refuses; -ETIMEDOUT, -ECONNREFUSED and the
+ * like.
  */
 int redis_server_ask(const char *socket_path, const char *command, char **out_text,
                      struct err *err);
