@@ -21,9 +21,63 @@ static void must(int ok)
     }
 }
 
-EVP_PKEY *fixture_rsa(int bits)
+/* Made for this table, as DER: to make one costs half a minute under Valgrind. */
+static const char *const RSA_2048[] = {
+    "MIIEogIBAAKCAQEAs1olw6HTx7c4rwbk8u8crvRFg6QF8P/2l8dDmHL7Hdx7vvETwMCKnBbM8gTHn0Ax1VOfRBnp5BQm"
+    "yoQ5Mr3yssSLp4WOmG9FG0qvxyiA18444feTc9Tm0WowFfP8Q6MJ2RA1B5REAp1xavHPM9o5SbXvMN9LmeqImEqYXZ+M"
+    "r4z8Ip2UUtrS4cGDmp3yvvRmgRqPYS+AAWyhA7/xMuieOgh+hjinaoRNfzC0FENfBM6+LbXaFYY0IyCUKo4rPy1e4h0L"
+    "Wtyy2bhkDdYLqbTfWCt1HzUhAUSKGNGoOCWRbol5hudlifFMDVNwk2qW58DoEEbUmmzCCH0ZdDK8qkGXAwIDAQABAoIB"
+    "ABeyHrCCKPYyAY3eXfwFa3ISA+fTO+sOEQkXN+8PAe59ZZFh+IzMONlL3zf6jwU9+Kzep3mFPZ73VUixv3zcwRFYC7t5"
+    "AdCnTXzARAkOvjcaSpmlmW2sVfKaZ6VUNE1wtP8LYnY7OIu/5sQ3vnsd/IOomI7fHEtG7qpwRevYsJW2KXwZ7A66v2zP"
+    "bmxj9ARKFYab2UWprp/Ahhz0bznThOxCcozuU9rXNs72nMBn4ChmDlc9FVcI5UYrtd/BoqhF7JOJBbJrqkgZOXbknGjZ"
+    "wbGxW5BxdcVDfwn2dQ9DM+c8QpqlFKqphzzjrH7ha3z3en9yeHl6HeWYJiQI6Q1RgAECgYEA+tOhYTAl0ZWJP25lWqym"
+    "r0qLtgwFXTlhhEjEDQsq5h3rXBMlt56xXY3DEAINBv6hJsHY5F7WKuDhxqrMB/vEIs5pPwSV8KAF7kdWQebWT5CBe2xb"
+    "KR4mmXr8FKyUsc2RgmywcrSMmc1u3JC4GBt+fWd5LDyE8GTW01we3z0rfwMCgYEAtw0hVGM8MeCiXvHi9aZYnvz2c2yS"
+    "eYtICpeqj3OVtFT6PiQ0vJfa7i8AVbsxC3XfBfV/tkgf3UrjirI7U0zvCzsJYlm0hoJxhuFw8nCcz55rD8zMsmLh5IzM"
+    "sjQLJIsf4j3cTPUkJbiXvr8ImX6DKWjzvZ3FEW5UzGVe7gkKCAECgYBhuZ7AvP+fHsHwotR+dZIj7cltTlWwsrCZ17f6"
+    "1QULz1Bp+VPSrNOx/Y+oZwQoW4DyFsiogYK0BhYxT05bNe5/GSjMUr8Ql2h4I/cpigSpz0WDjv4dkQ+88LvSWkM82zj8"
+    "NdixeELnkbDF4uS3D89CkNQXNiUdfExu4Q9uLukJfQKBgAtK4RJ+qLj+/aVT0MeMwozUWDPYr9SVthUJNDlzTPn6ABIT"
+    "U7mKuLPW7HNdf/IQDHkmowFQw754Hz9wLV6/MUQFGVga5pshsvU6NSiPr+zS/hHUdZBPr1XVJc+cjE9t0cK4RD3vJZK6"
+    "J4pZ6KLnfhnw4pCBCiZAIzUUz91pa1gBAoGAbZWzLQZz/VRwzQZ5vH9IHcfaO8Q2hkah4hCoJ+Jq9dXUd20vtMePQZpy"
+    "XXlzyKi/zQURSi9XmiKgPU5XamTaB+uoa+hVVlrI9Uiq0qW0x3fpfdPP5cLJIqkPXY/6lIg21N7qfmbeL174392jdot0"
+    "Dv/IvZmu926gGJ4Kfv4xziI=",
+    "MIIEowIBAAKCAQEAtMaKjC4xfacj0ZpUWbfxKJBYsLDHQJDQLDijus9E5UIWw1aw2h7ck4COlTE+TTQiwxaO9/51/A39"
+    "PM0C9hIji8+UZ8pHGVuzBPzJbE6Ib5S75jp5wAQxB/dhSjZSqUetgUYl2Fo0FhHYOqX4WpuTZEtoqEPAvrYkXST8VfVf"
+    "90n1T60Trxisq4XlbYqDiyeXKXDtS1kXqLieQB8G0dRDKVmpHItJ/u/K6U5TBQDEshRCJDq4Kb2yMBQAGnH8ObzBfvwN"
+    "6Ct27t4cqkySTOBOxr0hglWRx4hnjChf66XHpOQjs+mhf9fGc7ekilyCwzA2sNjpFcyJambSGxKx402v2wIDAQABAoIB"
+    "AFBkNKvXRRIMeJzXRWiqqNexrYdR7iIT5EeuHn3Oe+R6KfZPgJFXhR8hXgcR4ZNiuozIZOb7JcvkCrh1sTnt4hnkQ6qO"
+    "ZWTtByUSJ57/I6R/X7ooSglus8FHrV/b3ZHDOvEQ2Xan0p7365FVSqc8pWTGNjISA06sYGp9rqupVbZ50GfdJct31SRA"
+    "OBsv1JN5omcgd8QbDtpAepyNm4ekclHCmxWEfJDFRjDoQPtZlf5HsFaUT483b/xUmALm88h0267UvwocOdu62nnZ2I3y"
+    "t1upi0Vji+LwhlBwvfLN3qIVwfzG+qk77x3rwwGPHQGTv+rUhcw2WPGm18f1DUl4GwECgYEA75d+jZ+lgWLFeU7io/gw"
+    "ejfy6sd1szGMe8O1BKtoHNpt1/vdHUhmb6p1v3Hq9qeANrmmHe5AuDrIIqD5fdQTzXQk1fDpcxeL65klMeiPIeEq1j1t"
+    "CmQys0LkTfjY3Sw9HpxeVziVhR+fEXyIuzak9k3fok4mU5ekUxatNQte1wECgYEAwSfilO9KjB7joi9atsZjZ8rXFUSb"
+    "VbJ7cwvnleVno7VqciAMHMtkB6lWTNwIwOOD2t/lVnTI+gNPa2mJgsEzBUCo5xXxGmcY3d1o73XKRVNcfCSXAPpokLUo"
+    "NFURDpK8p19p4aXlE+d9UjIkle1y/ZtgCqlPBUwNkDIYgQ89wtsCgYABNNgUSnuA3Uh1RepqPPOxidqVSA/VqSg171RY"
+    "A6zwiEEJV2FTpmutoEQbhK1UNJ+2ptSpTevRgapEUl8vPQQkgrM0yJPEWpf/xbOkPrGJ0CJxFboY1UxUDsArjFc7Nd/Q"
+    "6aSn98b49qHMar4dgzbtbpLztEUJIrhXGsQggkAmAQKBgQCXC4qbLtjb5BfcLy2/+jmn4634GrNh+3WgDLInvMIj+ezo"
+    "m/j812w8tYYgCnzp4cCteyKLTj4PjGEhvODkmBI+zEaIltb476A5dzfk8faf6cVL6w0OncMBTjjHW7I/9C2EsQ9KfoE5"
+    "5G9SxJVpjMq8WTFshOOfX87HcPVKj1GbuwKBgBk5B9I2N1GpTffnUOd+DYdrHd6UQGyzzlea/V2AVhm+n4hmy10w6scf"
+    "oBp71hsKNoGcqIV+dchbhCwJ84Fd1Zjp+0zCmqHSfihoyt39NEV66RjDsWkCTlzmULYNPNrzINfztJdOG82XyIjwbZrt"
+    "acoFHzyILHw//f6R2P8mRiTO",
+};
+
+EVP_PKEY *fixture_rsa(unsigned which)
 {
-    EVP_PKEY *pkey = EVP_RSA_gen((unsigned)bits);
+    must(which < sizeof RSA_2048 / sizeof *RSA_2048);
+    unsigned char der[2048];
+    const unsigned char *p = der;
+    size_t chars = strlen(RSA_2048[which]);
+    must(chars / 4 * 3 <= sizeof der);
+    int bytes = EVP_DecodeBlock(der, (const unsigned char *)RSA_2048[which], (int)chars);
+    must(bytes);
+    EVP_PKEY *pkey = d2i_PrivateKey(EVP_PKEY_RSA, NULL, &p, bytes);
+    must(pkey != NULL);
+    return pkey;
+}
+
+EVP_PKEY *fixture_rsa_weak(void)
+{
+    EVP_PKEY *pkey = EVP_RSA_gen(1024);
     must(pkey != NULL);
     return pkey;
 }

@@ -1,11 +1,12 @@
-/* Tests only: signing keys and tokens made on the spot, good ones and every kind of bad one.
+/* Tests only: signing keys and the tokens they sign, good ones and every kind of bad one.
  *
  * Texts are malloc'ed and the caller's. Out of memory or OpenSSL refusing aborts. */
 #pragma once
 
 #include <openssl/evp.h>
 
-EVP_PKEY *fixture_rsa(int bits);
+EVP_PKEY *fixture_rsa(unsigned which); /* 0 or 1: the same 2048 bits each time */
+EVP_PKEY *fixture_rsa_weak(void); /* too short to be taken */
 EVP_PKEY *fixture_p256(void);
 
 /* One JWK of the public half: {"kty":...,"kid":...,...}. */

@@ -31,7 +31,7 @@ struct world {
 static int set_up(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
-    w->rsa = fixture_rsa(2048);
+    w->rsa = fixture_rsa(0);
     w->ec = fixture_p256();
     w->rsa_jwk = fixture_jwk(w->rsa, "rsa-1");
     w->ec_jwk = fixture_jwk(w->ec, "ec-1");
@@ -158,7 +158,7 @@ static void the_key_is_chosen_by_kid_and_never_guessed(void **state)
                      JWT_MALFORMED);
     assert_int_equal(verdict_of_header(w, w->rsa, "{\"alg\":\"RS256\",\"kid\":1}"), JWT_MALFORMED);
     /* Keys that the token brings along are not looked at. */
-    EVP_PKEY *other = fixture_rsa(2048);
+    EVP_PKEY *other = fixture_rsa(1);
     char *jwk = fixture_jwk(other, "rsa-1");
     struct buf header = BUF_INIT;
     buf_printf(&header, "{\"alg\":\"RS256\",\"kid\":\"rsa-1\",\"jwk\":%s,\"jku\":\"http://x/\"}",
@@ -373,7 +373,7 @@ static void broken_key_sets_are_refused_with_the_reason(void **state)
     char *twice = fixture_jwks(w->rsa_jwk, w->rsa_jwk);
     assert_set_refused(twice, "stands twice");
     free(twice);
-    EVP_PKEY *small = fixture_rsa(1024);
+    EVP_PKEY *small = fixture_rsa_weak();
     char *jwk = fixture_jwk(small, "small");
     char *set = fixture_jwks(jwk, NULL);
     assert_set_refused(set, "2048");
