@@ -10,5 +10,5 @@ if not format then
 end
 if format ~= ARGV[1] then return { format, 0 } end
 -- Behind a write that a full Redis allows it allows this one too: who works it off may start.
-redis.call('HDEL', KEYS[1], '')
+redis.call('ZREM', KEYS[1] .. ':none', '')
 return { format, redis.call('HINCRBY', KEYS[1], 'makers', 1) }
