@@ -44,6 +44,10 @@ limits *args:
     ninja -C build src/service/service-limit
     build/src/service/service-limit --codeqd build/src/codeqd {{args}}
 
+# the load generator beside wrk and h2load on one server: rate, CPU a request, percentiles
+beside build="build" *args:
+    ./bench/beside.py {{build}} {{args}}
+
 # the history of results/ and a page for each set, as a static site in a new folder
 site dir="build/site":
     ./lab report --site {{dir}}

@@ -768,6 +768,9 @@ static void print_run(const struct plan *plan, const struct run *run)
         }
         fputs("\n", stdout);
     }
+    if (run->codeqd_cpu_us < 0 && run->redis_cpu_us >= 0 && ops > 0) {
+        printf("  Redis     %.1f us of CPU a task, by its INFO\n", (double)run->redis_cpu_us / ops);
+    }
     if (run->steadiness == SETTLED) {
         if (r->warm_cut_ns > 0) {
             printf("  steady    the first %.3g of %.3g s are warm-up: left out of latencies and "

@@ -163,6 +163,7 @@ size_t load_figures(const struct load_result *r, struct slo_figure *out, size_t 
     double goodput = load_goodput_per_sec(r, r->arrivals_ns);
     const struct slo_figure figures[] = {
         {"create.p50_ms", quantile_ms(create, 0.5)},
+        {"create.p90_ms", quantile_ms(create, 0.9)},
         {"create.p99_ms", quantile_ms(create, 0.99)},
         {"create.p999_ms", quantile_ms(create, 0.999)},
         {"claim.p50_ms", quantile_ms(claim, 0.5)},
