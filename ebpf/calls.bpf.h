@@ -49,12 +49,16 @@ static __always_inline struct syscalls_losses *call_losses_here(void)
     return bpf_map_lookup_elem(&call_losses, &index);
 }
 
-/* A traced process begins a call. */
-static __always_inline void call_begin(long nr)
+/* This thread's call, when a process that may be traced makes it; NULL the first time. */
+static __always_inline struct call *call_here(void)
+{
+    return bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0);
+}
+
+/* A traced process begins a call; `call` is call_here's. */
+static __always_inline void call_begin(struct call *call, long nr)
 {
     struct task_struct *task = bpf_get_current_task_btf();
-    /* Asked for without the flag first: it is there but for the first time. */
-    struct call *call = bpf_task_storage_get(&calls, task, 0, 0);
     if (!call) {
         call = bpf_task_storage_get(&calls, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
     }
@@ -75,9 +79,8 @@ static __noinline struct syscalls_value *call_new_row(struct syscalls_key *key)
 }
 
 /* And ends it. The time of the end; 0 where nothing was counted. */
-static __always_inline __u64 call_end(__u32 tgid, long result)
+static __always_inline __u64 call_end(struct call *call, __u32 tgid, long result)
 {
-    struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0);
     struct syscalls_losses *lost;
     if (!call || call->start_ns == 0) {
         if ((lost = call_losses_here())) {

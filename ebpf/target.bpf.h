@@ -28,11 +28,16 @@ struct {
     __type(value, __u32);
 } target_marks SEC(".maps");
 
+static __always_inline int target_marked(__u32 tgid)
+{
+    __u32 slot = tgid & (TARGET_MARKS - 1);
+    __u32 *mark = bpf_map_lookup_elem(&target_marks, &slot);
+    return mark && *mark;
+}
+
 static __always_inline struct target_entry *target_of(__u32 *tgid)
 {
-    __u32 slot = *tgid & (TARGET_MARKS - 1);
-    __u32 *mark = bpf_map_lookup_elem(&target_marks, &slot);
-    return mark && *mark ? bpf_map_lookup_elem(&targets, tgid) : 0;
+    return target_marked(*tgid) ? bpf_map_lookup_elem(&targets, tgid) : 0;
 }
 
 static __always_inline struct target_entry *target_current(__u32 *out_tgid)

@@ -1109,7 +1109,7 @@ int BPF_PROG(on_enter, struct pt_regs *regs, long nr)
         wire_enter(regs, (__u32)nr, tgid, target->role);
     }
     if (calls_config.on) {
-        call_begin(nr); /* last: what is done here is no time of the call */
+        call_begin(call_here(), nr); /* last: what is done here is no time of the call */
     }
     return 0;
 }
@@ -1126,6 +1126,6 @@ int BPF_PROG(on_exit, struct pt_regs *regs, long result)
     if (!target) {
         return 0;
     }
-    __u64 now = calls_config.on ? call_end(tgid, result) : 0;
+    __u64 now = calls_config.on ? call_end(call_here(), tgid, result) : 0;
     return matters ? wire_exit(regs, result, tgid, target->role, now) : 0;
 }
