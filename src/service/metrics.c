@@ -532,7 +532,6 @@ static size_t sum_queues(const struct metrics_scrape *scrape,
         sum->delayed += queue->delayed;
         sum->leased += queue->leased;
         sum->dead += queue->dead;
-        sum->subscriptions += queue->subscriptions;
         if (queue->oldest_ready_age_ns > sum->oldest_ready_age_ns) {
             sum->oldest_ready_age_ns = queue->oldest_ready_age_ns;
         }
@@ -570,11 +569,6 @@ static void write_queues(const struct metrics_scrape *scrape, struct buf *out)
     family(out, "codeq_dlq_depth", "gauge", "Tasks in the dead letters");
     for (size_t k = 0; k < n; k++) {
         write_queue_line(out, "codeq_dlq_depth", sums[k].command, NULL, (double)sums[k].dead);
-    }
-    family(out, "codeq_subscriptions_active", "gauge", "Subscriptions to queue-ready notices");
-    for (size_t k = 0; k < n; k++) {
-        write_queue_line(out, "codeq_subscriptions_active", sums[k].command, NULL,
-                         (double)sums[k].subscriptions);
     }
     family(out, "codeq_oldest_ready_task_age_seconds", "gauge",
            "How long the longest waiting ready task has waited");

@@ -119,7 +119,6 @@ struct metrics_queue {
     uint64_t delayed;
     uint64_t leased;
     uint64_t dead;
-    uint64_t subscriptions;
     int64_t oldest_ready_age_ns; /* 0: none waits */
 };
 struct metrics_scrape {
