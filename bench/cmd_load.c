@@ -26,6 +26,7 @@
 #include "result.h"
 #include "scenario.h"
 #include "service.h"
+#include "service_tool.h"
 #include "steady.h"
 #include "summary.h"
 
@@ -58,6 +59,11 @@ static const char help[] =
     "                       codeqd and redis-server use the CPU, S of where they wait; needs root "
     "or\n"
     "                       CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE\n"
+    "  --tool T             callgrind, massif or dhat; may be given several times: one more run, "
+    "at a\n"
+    "                       tenth of the rates for 3 seconds at most, with codeqd under that tool "
+    "of\n"
+    "                       Valgrind; callgrind counts Redis in a run of its own, too\n"
     "what is shown\n"
     "  --json               one JSON object on stdout\n"
     "  --help               this text\n\n"
@@ -68,6 +74,7 @@ static const char help[] =
     "  codeq-bench load load-burst-drain\n"
     "  codeq-bench load load-sustained --duration 30s --rate-scale 4 --pinned\n"
     "  codeq-bench load load-sustained --short --live-profile 5\n"
+    "  codeq-bench load load-sustained --short --tool callgrind --tool massif\n"
     "  codeq-bench load load-mixed-priorities --target http://127.0.0.1:8080\n"
     "  codeq-bench load load-sustained --target http://codeq:8080 --redis redis://redis:6379\n";
 
@@ -79,6 +86,7 @@ struct load_options {
     int64_t duration_ns; /* 0: as the scenario says */
     double rate_scale;
     int64_t runs;
+    bool tools[PROFILE_TOOL_COUNT];
     int64_t live_seconds; /* 0: no live profile */
     const char *codeqd, *target, *redis, *producer_token, *worker_token, *out, *scenarios_dir;
 };
@@ -507,6 +515,167 @@ static void print_live(const struct live_profile *live)
     }
 }
 
+/* ---- the service under Valgrind ---- */
+
+#define TOOL_RATE_SCALE 0.1
+#define TOOL_DURATION_NS (3 * NS_PER_SEC)
+
+/* One load against the service that runs; -EBADMSG where it answered wrongly. */
+static int load_lightly(struct plan *light, struct load_result *result, struct err *err)
+{
+    struct watch watch = {0};
+    bool terminal = isatty(STDERR_FILENO) != 0;
+    load_screen_init(&watch.screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL,
+                     light->id);
+    stop_requested = cmd_stopped();
+    int code = load_run(&light->load->spec, &stop_requested, draw, &watch, result, err);
+    load_screen_erase(&watch.screen);
+    if (code == 0 && (result->failed > 0 || result->lost > 0 || result->created == 0)) {
+        code = err_set(err, -EBADMSG, "of %llu tasks %llu were lost, %llu requests failed",
+                       (unsigned long long)result->created, (unsigned long long)result->lost,
+                       (unsigned long long)result->failed);
+        load_result_fini(result);
+    }
+    return code;
+}
+
+/* Start, warm up, count, stop, keep. The scenario's faults are left out. */
+static int run_tool(struct plan *light, const struct load_options *o, enum profile_tool kind,
+                    bool of_redis, const char *dir, struct json *into, struct err *err)
+{
+    struct service service = {0};
+    struct service_tool tool;
+    struct load_result result;
+    char codeqd[RESULT_PATH_MAX] = "";
+    programs_codeqd(codeqd, sizeof codeqd);
+    if (o->codeqd != NULL) {
+        snprintf(codeqd, sizeof codeqd, "%s", o->codeqd);
+    }
+    int code = service_tool_init(&tool, kind, of_redis, codeqd, err);
+    struct service_options options = {
+        .codeqd = of_redis ? codeqd : tool.program,
+        .redis_program = of_redis ? tool.program : NULL,
+        .redis_config = light->redis_config,
+        .cpu = -1,
+        .tenant_count = light->load->spec.tenant_count,
+    };
+    light->load->spec.action_count = 0;
+    bool started =
+        code == 0 && (code = service_start(&service, &options, &light->load->spec, err)) == 0;
+    if (code == 0) { /* queues are made, scripts loaded, buffers grown */
+        code = load_lightly(light, &result, err);
+        if (code == 0) {
+            load_result_fini(&result);
+        }
+    }
+    code = code == 0 ? service_tool_begin(&tool, &service, err) : code;
+    int64_t ops = 0;
+    int64_t requests = 0;
+    if (code == 0 && (code = load_lightly(light, &result, err)) == 0) {
+        ops = (int64_t)(result.finished > 0 ? result.finished : result.created);
+        for (int e = 0; e < LOAD_ENDPOINTS; e++) {
+            requests += (int64_t)result.endpoints[e].completed;
+        }
+        load_result_fini(&result);
+    }
+    code = code == 0 ? service_tool_end(&tool, &service, err) : code;
+    int exit_code = started ? service_stop(&service) : 0;
+    if (code == 0 && exit_code != 0) {
+        code = err_set(err, -EIO, "codeqd ended with exit code %d", exit_code);
+    }
+    /* The whole process: the tasks of the warm-up are in it. */
+    ops *= kind == PROFILE_CALLGRIND ? 1 : 2;
+    requests *= kind == PROFILE_CALLGRIND ? 1 : 2;
+    code = code == 0 ? service_tool_keep(&tool, ops, requests, dir, into, err) : code;
+    service_tool_fini(&tool);
+    return code;
+}
+
+static void print_tool(const struct json *one, const char *key)
+{
+    const char *reason = json_string(json_get(one, "not_measured"), NULL);
+    double ops = fmax(1, json_number(json_get(one, "ops"), 1));
+    printf("  %s: ", key);
+    if (reason != NULL) {
+        printf("not measured: %s\n", reason);
+        return;
+    }
+    double instructions = json_number(json_get(one, "instructions"), -1);
+    double script = json_number(json_get(one, "script_instructions"), -1);
+    double peak = json_number(json_get(one, "heap_peak_bytes"), -1);
+    if (instructions >= 0) {
+        printf("%.0f instructions a task", instructions / ops);
+        if (script >= 0) {
+            printf(", %.0f of them in scripts", script / ops);
+        }
+    } else if (peak >= 0) {
+        printf("heap at most %.1f KiB", peak / 1024);
+    } else {
+        printf("%.1f allocations of %.0f B a task, start and end included",
+               json_number(json_get(one, "allocs"), 0) / ops,
+               json_number(json_get(one, "alloc_bytes"), 0) / ops);
+    }
+    printf(" (%.0f tasks, %.0f requests)\n", ops, json_number(json_get(one, "requests"), 0));
+}
+
+/* All tools that were asked for, into dir. Only an interrupt fails it: what could not be measured
+ * says why in service.json. */
+static int run_tools(const char *path, const struct load_options *o, const char *dir,
+                     struct err *err)
+{
+    static const char *const files[] = {"callgrind.out", "functions.tsv", "lines.tsv", "folded.txt",
+                                        "massif.out",    "dhat.json",     "heap.tsv"};
+    char file[RESULT_PATH_MAX + 256];
+    for (size_t i = 0; i < 2 * sizeof files / sizeof *files; i++) { /* of an earlier measurement */
+        snprintf(file, sizeof file, "%s/%s%s", dir, i % 2 != 0 ? "redis/" : "", files[i / 2]);
+        unlink(file);
+    }
+    snprintf(file, sizeof file, "%s/redis", dir);
+    rmdir(file);
+    snprintf(file, sizeof file, "%s/" SERVICE_TOOL_FILE, dir);
+    unlink(file);
+    struct json *json = json_new_object();
+    json_add_string(json, "schema", SERVICE_TOOL_SCHEMA);
+    struct load_options lo = *o;
+    lo.rate_scale *= TOOL_RATE_SCALE;
+    if (lo.duration_ns <= 0 || lo.duration_ns > TOOL_DURATION_NS) {
+        lo.duration_ns = TOOL_DURATION_NS;
+    }
+    int code = 0;
+    bool any = false;
+    for (int t = 0; t < 2 * PROFILE_TOOL_COUNT && code == 0; t++) {
+        struct service_tool named = {.tool = (enum profile_tool)(t / 2), .of_redis = t % 2 != 0};
+        if (!o->tools[named.tool] || (named.of_redis && named.tool != PROFILE_CALLGRIND)) {
+            continue;
+        }
+        struct plan light;
+        struct err why = {""};
+        char key[32];
+        any = true;
+        service_tool_key(&named, key);
+        struct json *one = json_add_object(json, key);
+        int failed = plan_read(&light, path, &lo, &why);
+        failed =
+            failed != 0 ? failed : run_tool(&light, o, named.tool, named.of_redis, dir, one, &why);
+        plan_free(&light);
+        if (failed != 0 && cmd_stopped()) {
+            code = err_set(err, -EINTR, "interrupted");
+        } else if (failed != 0) {
+            json_add_string(one, "not_measured", why.text);
+        }
+        if (code == 0 && !o->json) {
+            print_tool(one, key);
+        }
+    }
+    if (code == 0 && any) {
+        char *text = json_print_pretty(json);
+        code = result_write_file(file, text, strlen(text), err);
+        free(text);
+    }
+    json_free(json);
+    return code;
+}
+
 /* ---- what is kept ---- */
 
 static void add_hist(struct json *hdr, const char *name, const struct hist *hist)
@@ -643,8 +812,8 @@ static struct json *new_line(const struct plan *plan, const struct run *run, int
     return line;
 }
 
-static int write_set(const struct plan *plan, struct json *const *lines, size_t count,
-                     const struct live_profile *live, const struct load_options *o,
+static int write_set(const struct plan *plan, const char *plan_path, struct json *const *lines,
+                     size_t count, const struct live_profile *live, const struct load_options *o,
                      const char *codeqd_version, char *out_dir, size_t out_bytes, struct err *err)
 {
     struct result_commit commit;
@@ -702,6 +871,9 @@ static int write_set(const struct plan *plan, struct json *const *lines, size_t 
     }
     if (code == 0) {
         code = live_profile_write(live, dir, err);
+    }
+    if (code == 0) {
+        code = run_tools(plan_path, o, dir, err);
     }
     if (code == 0) {
         code = result_write_manifest(set_dir, &commit, env8, err);
@@ -852,7 +1024,7 @@ static int load_scenario(const char *path, const struct load_options *o, struct 
     if (code == 0 && keep) {
         char version[128], set_dir[RESULT_PATH_MAX];
         codeqd_version(o, version, sizeof version);
-        code = write_set(&plan, lines, count, o->live_seconds > 0 ? &live : NULL, o, version,
+        code = write_set(&plan, path, lines, count, o->live_seconds > 0 ? &live : NULL, o, version,
                          set_dir, sizeof set_dir, err);
         if (code == 0 && !o->json) {
             printf("  set       %s\n", set_dir);
@@ -866,6 +1038,17 @@ static int load_scenario(const char *path, const struct load_options *o, struct 
     json_append(list, report);
     plan_free(&plan);
     return code != 0 ? code : worst;
+}
+
+static int choose_tool(struct load_options *o, const char *name, struct err *err)
+{
+    for (int t = 0; t < PROFILE_TOOL_COUNT; t++) {
+        if (strcmp(name, profile_tool_name((enum profile_tool)t)) == 0) {
+            o->tools[t] = true;
+            return 0;
+        }
+    }
+    return err_set(err, -EINVAL, "load: --tool: '%.40s' is none of callgrind, massif, dhat", name);
 }
 
 static int parse(int argc, char **argv, struct load_options *o)
@@ -882,6 +1065,7 @@ static int parse(int argc, char **argv, struct load_options *o)
         {"worker-token", required_argument, NULL, 'W'},
         {"pinned", no_argument, NULL, 'p'},
         {"live-profile", required_argument, NULL, 'L'},
+        {"tool", required_argument, NULL, 'T'},
         {"out", required_argument, NULL, 'o'},
         {"scenarios", required_argument, NULL, 'S'},
         {"no-result", no_argument, NULL, 'N'},
@@ -925,6 +1109,9 @@ static int parse(int argc, char **argv, struct load_options *o)
         case 'p':
             o->pinned = true;
             break;
+        case 'T':
+            code = choose_tool(o, optarg, &err);
+            break;
         case 'L':
             code = args_int(optarg, 1, LIVE_PROFILE_SECONDS_MAX, &o->live_seconds, &err);
             code = code != 0 ? err_prefix(&err, code, "load: --live-profile") : 0;
@@ -957,8 +1144,9 @@ static int parse(int argc, char **argv, struct load_options *o)
                 "as redis://host:port beside --target, or leave it out");
         return cmd_fail(CMD_USAGE, &err);
     }
-    if (o->live_seconds > 0 && (o->target != NULL || o->no_result)) {
-        err_set(&err, 0, "load: --live-profile and %s: profiles are %s",
+    bool tool = o->tools[PROFILE_CALLGRIND] || o->tools[PROFILE_MASSIF] || o->tools[PROFILE_DHAT];
+    if ((tool || o->live_seconds > 0) && (o->target != NULL || o->no_result)) {
+        err_set(&err, 0, "load: %s and %s: profiles are %s", tool ? "--tool" : "--live-profile",
                 o->target != NULL ? "--target" : "--no-result",
                 o->target != NULL ? "taken of a service that is started here: for another one use "
                                     "codeq-trace profile"

@@ -34,6 +34,7 @@ static const char help[] =
     "                    program beside this one, filed under the checkout's commit)\n"
     "  --live-profile S  of scenarios that load the service (load-*): S seconds of where it uses\n"
     "                    the CPU, and of where it waits; see codeq-bench load --help\n"
+    "  --tool T          of such scenarios: callgrind, massif or dhat of the service, as there\n"
     "  --as-deployed     leave driver and Redis free to move between cores (default: both on one)\n"
     "where\n"
     "  --out DIR         result sets go there (default: results/ of the checkout in this folder)\n"
@@ -56,6 +57,8 @@ struct run_options {
     struct measure_options measure;
     bool as_deployed, json, list;
     const char *out, *drive, *scenarios_dir, *commit, *live_seconds;
+    const char *tools[3];
+    int tool_count;
     char **ids;
     int id_count;
 };
@@ -175,6 +178,7 @@ static int parse(int argc, char **argv, struct run_options *out)
         {"drive", required_argument, NULL, 'd'},
         {"scenarios", required_argument, NULL, 's'},
         {"live-profile", required_argument, NULL, 'L'},
+        {"tool", required_argument, NULL, 'T'},
         {"list", no_argument, NULL, 'l'},
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
@@ -211,6 +215,13 @@ static int parse(int argc, char **argv, struct run_options *out)
             break;
         case 's':
             out->scenarios_dir = optarg;
+            break;
+        case 'T':
+            if (out->tool_count == 3) {
+                fputs("codeq-bench: run: --tool: there are three\n", stderr);
+                return CMD_USAGE;
+            }
+            out->tools[out->tool_count++] = optarg;
             break;
         case 'L':
             out->live_seconds = optarg;
@@ -507,7 +518,7 @@ static int forward_loads(const struct run_options *options)
                 "two kinds apart");
         return cmd_fail(CMD_USAGE, &err);
     }
-    const char *argv[SCENARIOS_MAX + 16] = {"load", "--scenarios", scenarios_dir};
+    const char *argv[SCENARIOS_MAX + 24] = {"load", "--scenarios", scenarios_dir};
     int argc = 3;
     if (options->measure.repeats > 0) {
         snprintf(runs, sizeof runs, "%lld", (long long)options->measure.repeats);
@@ -517,6 +528,10 @@ static int forward_loads(const struct run_options *options)
     if (options->out != NULL) {
         argv[argc++] = "--out";
         argv[argc++] = options->out;
+    }
+    for (int i = 0; i < options->tool_count; i++) {
+        argv[argc++] = "--tool";
+        argv[argc++] = options->tools[i];
     }
     if (options->live_seconds != NULL) {
         argv[argc++] = "--live-profile";
@@ -546,10 +561,11 @@ int cmd_run(int argc, char **argv)
         return forwarded;
     }
     struct err err = {""};
-    if (options.live_seconds != NULL && !options.list) {
-        err_set(&err, 0,
-                "run: --live-profile: none of these scenarios loads the service: name one of "
-                "load-*");
+    if ((options.live_seconds != NULL || options.tool_count > 0) && !options.list) {
+        err_set(
+            &err, 0,
+            "run: --live-profile, --tool: none of these scenarios loads the service: name one of "
+            "load-*");
         return cmd_fail(CMD_USAGE, &err);
     }
     int code = run(&options, &err);

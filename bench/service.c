@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "load/http_client.h"
 
-#define READY_TIMEOUT_NS (15 * NS_PER_SEC)
+#define READY_TIMEOUT_NS (30 * NS_PER_SEC) /* under Valgrind it takes seconds */
 #define STOP_GRACE_NS (15 * NS_PER_SEC)
 #define ARGS_MAX 48
 #define CLUSTER_NODE_TIMEOUT_MS 5000
@@ -87,7 +87,7 @@ static int wait_ready(struct service *service, const struct http_target *target,
             char tail[256];
             log_tail(service->log_path, tail, sizeof tail);
             return err_set(err, -EIO, "codeqd %s: %s",
-                           ended == 0 ? "ended at start" : "was not ready within 15 s", tail);
+                           ended == 0 ? "ended at start" : "was not ready within 30 s", tail);
         }
     }
 }
@@ -181,8 +181,8 @@ int service_start(struct service *service, const struct service_options *options
                   struct load_spec *spec, struct err *err)
 {
     *service = (struct service){.options = *options};
-    service->redis_options =
-        (struct redis_server_options){.config = options->redis_config, .cpu = options->cpu};
+    service->redis_options = (struct redis_server_options){
+        .program = options->redis_program, .config = options->redis_config, .cpu = options->cpu};
     struct redis_cluster_options cluster = {.masters = options->redis_masters,
                                             .node_timeout_ms = CLUSTER_NODE_TIMEOUT_MS,
                                             .config = options->redis_config,

@@ -15,6 +15,7 @@
 
 struct service_options {
     const char *codeqd; /* path of the program */
+    const char *redis_program; /* NULL: redis-server from PATH */
     const char *const *redis_config; /* as in redis_server_options; may be NULL */
     const char *const *codeqd_args; /* more arguments, NULL-terminated; may be NULL */
     int cpu; /* both are pinned to this core; -1: left free */
