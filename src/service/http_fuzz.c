@@ -603,6 +603,11 @@ int conn_end(struct conn *conn, const struct conn_call *call)
     return -EAGAIN;
 }
 
+int conn_end_everywhere(struct conn *conn, const struct conn_call *call)
+{
+    return conn_end(conn, call);
+}
+
 /* ---- the socket side ---- */
 
 #define ID "00000000-0000-8000-8000-000000000001"
