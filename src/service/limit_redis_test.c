@@ -133,12 +133,10 @@ static void memory_does_not_grow_with_cycles(void **state)
     double after = resident_kib(&f);
     print_message("%.0f KiB, %.0f KiB after %llu cycles more\n", before, after,
                   (unsigned long long)cycles);
-#ifdef __SANITIZE_ADDRESS__
-    service_stop(&f);
-    skip(); /* what is freed stays in its quarantine */
-#endif
+#ifndef __SANITIZE_ADDRESS__ /* what is freed stays in its quarantine; leaks it finds itself */
     /* 60,000 cycles of 5 bytes each would show. */
     assert_true(after - before < 256);
+#endif
     service_stop(&f);
 }
 
@@ -163,6 +161,7 @@ static void a_thousand_idle_connections_fit_into_20_mib(void **state)
         http_send(fds[i], request, sizeof(request) - 1);
         struct answer answer = http_read(fds[i], false);
         expect(&answer, 401, NULL);
+        answer_free(&answer);
     }
     double kib = resident_kib(&f);
     print_message("%.1f MiB\n", kib / 1024);
@@ -170,10 +169,9 @@ static void a_thousand_idle_connections_fit_into_20_mib(void **state)
         close(fds[i]);
     }
     service_stop(&f);
-#ifdef __SANITIZE_ADDRESS__
-    skip(); /* the sanitizer's own memory is several times that */
-#endif
+#ifndef __SANITIZE_ADDRESS__ /* its own memory is several times that */
     assert_true(kib < 20 * 1024);
+#endif
 }
 
 static void a_ready_task_costs_redis_no_more_than_is_written_down(void **state)
