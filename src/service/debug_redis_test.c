@@ -131,6 +131,7 @@ static int begin_long(unsigned port)
     int64_t deadline_ns = clock_monotonic_ns(clock_system()) + SERVICE_DEADLINE_NS;
     for (;;) {
         int fd = begin(port, "GET", "/debug/profile?seconds=300", NULL);
+        assert_int_equal(ask(port, "GET", "/", NULL), 404); /* a turn later it has been read */
         if (ask(port, "GET", "/debug/profile?seconds=1", NULL) == 409) {
             return fd;
         }
