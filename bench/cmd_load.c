@@ -294,7 +294,36 @@ static volatile sig_atomic_t stop_requested;
 struct watch {
     struct load_screen screen;
     struct live_profile *live; /* NULL: none; the load ends when it is whole */
+    const struct service *service; /* NULL: a deployment that was not started here */
+    int64_t at_ns; /* of the last look at its processors' time; 0: none */
+    int64_t cpu_us[2];
 };
+
+static double ratio_of(int64_t now_us, int64_t before_us, double us)
+{
+    return now_us >= before_us && before_us >= 0 ? (double)(now_us - before_us) / us : (double)NAN;
+}
+
+#define LOOK_NS \
+    (NS_PER_SEC / 2) /* a quarter of a second says little of what is charged by ticks \
+                      */
+
+static void look_at_cpu(struct watch *watch)
+{
+    int64_t now_ns = clock_monotonic_ns(clock_system());
+    if (watch->service == NULL || now_ns - watch->at_ns < LOOK_NS) {
+        return;
+    }
+    int64_t now_us[2] = {process_cpu_us(watch->service->codeqd.pid),
+                         service_redis_cpu_us(watch->service)};
+    if (watch->at_ns > 0) {
+        double us = (double)(now_ns - watch->at_ns) / (double)NS_PER_US;
+        watch->screen.codeqd_cpu_ratio = ratio_of(now_us[0], watch->cpu_us[0], us);
+        watch->screen.redis_cpu_ratio = ratio_of(now_us[1], watch->cpu_us[1], us);
+    }
+    watch->at_ns = now_ns;
+    memcpy(watch->cpu_us, now_us, sizeof now_us);
+}
 
 static void draw(void *arg, const struct load_progress *progress)
 {
@@ -305,6 +334,7 @@ static void draw(void *arg, const struct load_progress *progress)
     if (watch->live != NULL && live_profile_tick(watch->live, progress->elapsed_ns)) {
         stop_requested = 1;
     }
+    look_at_cpu(watch);
     load_screen_draw(&watch->screen, progress);
 }
 
@@ -411,7 +441,7 @@ static int run_once(const struct plan *plan, const struct load_options *o,
             return code;
         }
     }
-    struct watch watch = {.live = live};
+    struct watch watch = {.live = live, .service = o->target == NULL ? &service : NULL};
     bool terminal = isatty(STDERR_FILENO) != 0;
     load_screen_init(&watch.screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL,
                      plan->id);

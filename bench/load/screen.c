@@ -33,8 +33,12 @@ const char *load_format_ns(int64_t ns, char *text, size_t bytes)
 void load_screen_init(struct load_screen *screen, FILE *out, bool terminal, bool colour,
                       const char *title)
 {
-    *screen =
-        (struct load_screen){.out = out, .terminal = terminal, .colour = colour, .title = title};
+    *screen = (struct load_screen){.out = out,
+                                   .terminal = terminal,
+                                   .colour = colour,
+                                   .title = title,
+                                   .codeqd_cpu_ratio = (double)NAN,
+                                   .redis_cpu_ratio = (double)NAN};
 }
 
 static void add_spark(struct load_screen *screen, double value)
@@ -78,6 +82,13 @@ void load_screen_erase(struct load_screen *screen)
     }
 }
 
+static void draw_cpu(FILE *out, const char *name, double ratio)
+{
+    if (!isnan(ratio)) {
+        fprintf(out, "%s %.0f %% of a core", name, 100 * ratio);
+    }
+}
+
 static void draw_plain(struct load_screen *screen, const struct load_progress *p)
 {
     if (p->elapsed_ns - screen->last_line_ns < NS_PER_SEC) {
@@ -88,10 +99,13 @@ static void draw_plain(struct load_screen *screen, const struct load_progress *p
     char p99[24];
     fprintf(screen->out,
             "%s: %" PRId64 "/%" PRId64 " s, offered %" PRIu64 ", done %" PRIu64 ", failed %" PRIu64
-            ", backlog %" PRIu64 ", claim p50 %s p99 %s\n",
+            ", backlog %" PRIu64 ", claim p50 %s p99 %s",
             screen->title, p->elapsed_ns / NS_PER_SEC, p->duration_ns / NS_PER_SEC, p->offered,
             p->completed, p->failed, p->backlog, load_format_ns(p->claim_p50_ns, p50, sizeof p50),
             load_format_ns(p->claim_p99_ns, p99, sizeof p99));
+    draw_cpu(screen->out, ", codeqd", screen->codeqd_cpu_ratio);
+    draw_cpu(screen->out, ", Redis", screen->redis_cpu_ratio);
+    fputs("\n", screen->out);
     fflush(screen->out);
 }
 
@@ -120,8 +134,11 @@ void load_screen_draw(struct load_screen *screen, const struct load_progress *p)
     }
     fprintf(out, "  offered   %8.0f /s  %10" PRIu64 "   done %8.0f /s  %10" PRIu64 "\n",
             p->offered_per_sec, p->offered, p->completed_per_sec, p->completed);
-    fprintf(out, "  backlog   %8" PRIu64 "     on the way %6" PRIu64 "   %sfailed %" PRIu64 "%s\n",
+    fprintf(out, "  backlog   %8" PRIu64 "     on the way %6" PRIu64 "   %sfailed %" PRIu64 "%s",
             p->backlog, p->waiting, red, p->failed, plain);
+    draw_cpu(out, "   codeqd", screen->codeqd_cpu_ratio);
+    draw_cpu(out, "   Redis", screen->redis_cpu_ratio);
+    fputs("\n", out);
     fprintf(
         out, "  claim     p50 %s  p99 %s  max %s   ", load_format_ns(p->claim_p50_ns, a, sizeof a),
         load_format_ns(p->claim_p99_ns, b, sizeof b), load_format_ns(p->claim_max_ns, c, sizeof c));

@@ -21,6 +21,8 @@ struct load_screen {
     int64_t last_line_ns;
     double spark[SCREEN_SPARK_COLUMNS]; /* claim p99 in ms, newest last */
     int spark_count;
+    double codeqd_cpu_ratio,
+        redis_cpu_ratio; /* of a core, since the last picture; NAN: not known */
 };
 
 /* title is borrowed. terminal: draw in place. */

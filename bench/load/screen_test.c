@@ -82,6 +82,30 @@ static void a_terminal_is_redrawn_in_place_and_left_clean(void **state)
     free(text);
 }
 
+static void the_processors_time_is_shown_where_it_is_known(void **state)
+{
+    (void)state;
+    for (int terminal = 0; terminal < 2; terminal++) {
+        char *text = NULL;
+        size_t bytes = 0;
+        FILE *out = open_memstream(&text, &bytes);
+        struct load_screen screen;
+        load_screen_init(&screen, out, terminal != 0, false, "x");
+        struct load_progress p = progress_at(1000);
+        load_screen_draw(&screen, &p);
+        fflush(out);
+        assert_null(strstr(text, "of a core"));
+        screen.codeqd_cpu_ratio = 0.734;
+        screen.redis_cpu_ratio = 1;
+        p = progress_at(2000);
+        load_screen_draw(&screen, &p);
+        fclose(out);
+        assert_non_null(strstr(text, "codeqd 73 % of a core"));
+        assert_non_null(strstr(text, "Redis 100 % of a core"));
+        free(text);
+    }
+}
+
 static void figures_have_one_name_each_and_no_numbers_without_samples(void **state)
 {
     (void)state;
@@ -124,6 +148,7 @@ int main(void)
         cmocka_unit_test(durations_are_shown_with_three_digits),
         cmocka_unit_test(a_pipe_gets_a_line_a_second_and_no_escapes),
         cmocka_unit_test(a_terminal_is_redrawn_in_place_and_left_clean),
+        cmocka_unit_test(the_processors_time_is_shown_where_it_is_known),
         cmocka_unit_test(figures_have_one_name_each_and_no_numbers_without_samples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
