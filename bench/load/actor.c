@@ -1,5 +1,6 @@
 #include "load/actor.h"
 
+#include "load/lag.h"
 #include "load/warmup.h"
 
 #include <errno.h>
@@ -149,9 +150,7 @@ static void send_request(struct load *load, struct actor *actor, enum load_endpo
     int64_t bytes = code == 0 ? write_request(load, actor) : code;
     actor->sent_ns = now_ns();
     if (actor->role->spec->open) { /* a closed loop has no schedule to be late for */
-        int64_t could_ns = intended_ns > actor->free_ns ? intended_ns : actor->free_ns;
-        int64_t lag_ns = actor->sent_ns - could_ns;
-        hist_record(&load->result->send_lag, lag_ns > 0 ? lag_ns : 0);
+        hist_record(&load->result->send_lag, lag_ns(intended_ns, actor->free_ns, actor->sent_ns));
     }
     load->in_flight++;
     actor->role->in_flight++;

@@ -13,12 +13,11 @@
 
 #include "base/json.h"
 #include "load/actor.h"
+#include "load/lag.h"
 
 #define EVENTS_MAX 64 /* then the schedule is looked at again */
 #define PROGRESS_NS (250 * NS_PER_MS)
 #define FINISH_NS (5 * NS_PER_SEC) /* for answers that are still out when all else is over */
-#define LAG_FLOOR_NS (100 * NS_PER_US)
-#define LAG_GAP_RATIO 0.1
 #define CPU_RATIO_MAX 0.8
 #define HIST_MAX_NS (120 * NS_PER_SEC)
 
@@ -441,8 +440,8 @@ static void finish(struct load *load, int64_t before, double cpu_sec)
     result->cpu_ratio = cpu_sec / elapsed_sec;
     result->mean_gap_ns =
         result->offered > 0 ? (double)load->spec->duration_ns / (double)result->offered : 0;
-    double lag_limit_ns = fmax(LAG_GAP_RATIO * result->mean_gap_ns, (double)LAG_FLOOR_NS);
-    int64_t lag_ns = hist_quantile_ns(&result->send_lag, 0.99);
+    int64_t limit_ns = lag_limit_ns(result->mean_gap_ns);
+    int64_t p99_ns = hist_quantile_ns(&result->send_lag, 0.99);
     if (result->void_reason[0] != '\0') {
         return;
     }
@@ -450,11 +449,11 @@ static void finish(struct load *load, int64_t before, double cpu_sec)
         snprintf(result->void_reason, sizeof result->void_reason,
                  "generator saturated: it used %.0f %% of a core, more than %.0f %%",
                  result->cpu_ratio * 100, CPU_RATIO_MAX * 100);
-    } else if ((double)lag_ns > lag_limit_ns) {
+    } else if (p99_ns > limit_ns) {
         snprintf(result->void_reason, sizeof result->void_reason,
                  "generator saturated: it sent 1 in 100 requests %.0f us late or more; "
                  "the limit at this rate is %.0f us",
-                 (double)lag_ns / 1e3, lag_limit_ns / 1e3);
+                 (double)p99_ns / 1e3, (double)limit_ns / 1e3);
     }
 }
 
