@@ -180,7 +180,9 @@ static void add_times(struct parts *parts, const struct section_side *side, int 
         return;
     }
     double script = metric_of(side, "redis_script_us_per_op") * 1e3; /* not in earlier sets */
-    part_of(parts, "client's CPU")->value[s] = client;
+    char name[32];
+    snprintf(name, sizeof name, "CPU of %s", section_subject(side));
+    part_of(parts, name)->value[s] = client;
     if (isfinite(script) && script <= redis) {
         part_of(parts, "Redis in scripts")->value[s] = script;
         part_of(parts, "Redis' event loop and sockets, CPU")->value[s] = redis - script;
@@ -263,9 +265,12 @@ void cost_print(struct buf *out, const struct section_side *a, const struct sect
         html_raw(out, "<details><summary>What one operation costs</summary>\n");
         print_round_trips(out, a, b);
         print_parts(out, &parts[0], b != NULL, "Time", "ns", false);
-        print_parts(out, &parts[1], b != NULL, "Instructions of the client, by module", "", true);
+        char title[64];
+        snprintf(title, sizeof title, "Instructions of %s, by module", section_subject(a));
+        print_parts(out, &parts[1], b != NULL, title, "", true);
         print_parts(out, &parts[2], b != NULL, "Commands that Redis executed", "", true);
-        print_parts(out, &parts[3], b != NULL, "System calls of the client", "", true);
+        snprintf(title, sizeof title, "System calls of %s", section_subject(a));
+        print_parts(out, &parts[3], b != NULL, title, "", true);
         html_raw(out, "</details>\n");
     }
     free(parts);

@@ -179,6 +179,7 @@ static void the_time_of_redis_is_told_apart_by_scripts_and_the_rest(void **state
     (void)state;
     struct report_input input = {.a = {dir, ""}};
     char *page = print(&input);
+    assert_non_null(strstr(page, "CPU of the client 9"));
     assert_non_null(strstr(page, "Redis in scripts 27"));
     assert_non_null(strstr(page, "Redis&#39; event loop and sockets, CPU 10"));
     free(page);

@@ -12,6 +12,16 @@
 #include "report/table.h"
 #include "report/where.h"
 
+const char *section_subject(const struct section_side *side)
+{
+    for (size_t i = 0; i < side->runs.count; i++) {
+        if (json_get(side->runs.lines[i], "figures") != NULL) {
+            return "codeqd";
+        }
+    }
+    return "the client";
+}
+
 static void print_metrics(struct buf *out, const char *scenario, const struct section_side *a,
                           const struct section_side *b, const struct json *comparison)
 {

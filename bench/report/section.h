@@ -16,6 +16,9 @@ struct section_side {
     struct result_runs runs;
 };
 
+/* What was measured and profiled: "codeqd" in a set of `load`, else "the client". */
+const char *section_subject(const struct section_side *side);
+
 /* Append the section to out and what is drawn to data. b NULL: one set only. A profile that is not
  * there is left out. */
 void section_print(const char *id, const struct section_side *a, const struct section_side *b,

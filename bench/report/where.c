@@ -283,8 +283,9 @@ static void print_callgrind(struct buf *out, struct report_data *data, const str
     print_functions(out, &table[has[1] ? 1 : 0], both ? &table[0] : NULL,
                     json_count(data->flames) - 1);
     html_raw(out,
-             "<p class=\"dim\">User-space instructions of the client process below its "
-             "measured region; the kernel, Redis and waiting are not in them.</p></details>\n");
+             "<p class=\"dim\">User-space instructions of %s in its "
+             "measured region; the kernel, Redis and waiting are not in them.</p></details>\n",
+             section_subject(shown));
     stacks_free(flame.stacks[0]);
     stacks_free(flame.stacks[1]);
     for (int s = 0; s < 2; s++) {
