@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "load/slo.h"
 #include "report/figure.h"
 #include "report/html.h"
 #include "report/table.h"
@@ -12,6 +14,7 @@
 #define CHANGED_SHOWN 24
 #define UNCHANGED_SHOWN 12 /* of one scenario alone */
 #define PRIORITY_NONE 100
+#define SCENARIO_BYTES_MAX (1 << 20)
 
 /* ---- which metrics stand on the first screen ---- */
 
@@ -120,40 +123,108 @@ static void print_pair_table(struct buf *out, const struct overview *o)
     free(rows);
 }
 
-/* One set of many scenarios: a line each. */
+/* One set of many scenarios: a line each. A set of `load` counts nothing: its service is judged by
+ * its objectives. */
+struct matrix_column {
+    const char *scope; /* NULL: the scenario's operation */
+    const char *name;
+    const char *title;
+};
+
+static const struct matrix_column counted_columns[] = {
+    {NULL, "instructions_per_op", "instructions/op"},
+    {NULL, "round_trips_per_op", "round trips/op"},
+    {NULL, "redis_calls_per_op", "Redis calls/op"},
+    {NULL, "allocs_per_op", "allocs/op"},
+    {NULL, "alloc_bytes_per_op", "B/op"},
+    {NULL, "syscalls_per_op", "system calls/op"},
+    {NULL, "time_ns_per_op", "time/op"},
+};
+static const struct matrix_column load_columns[] = {
+    {"run", "throughput_per_sec", "tasks/s"},
+    {"claim", "latency_ns_p50", "claim p50"},
+    {"claim", "latency_ns_p99", "claim p99"},
+    {NULL, "client_cpu_us_per_op", "codeqd CPU/task"},
+    {NULL, "redis_cpu_us_per_op", "Redis CPU/task"},
+};
+
+static bool is_load(const struct overview *o)
+{
+    for (size_t i = 0; i < o->count; i++) {
+        if (strcmp(section_subject(&o->scenarios[i].a), "codeqd") != 0) {
+            return false;
+        }
+    }
+    return o->count > 0;
+}
+
+/* "5 of 5 kept", or which were missed in any run. */
+static void print_objectives(struct buf *out, const struct section_side *side)
+{
+    char path[1100];
+    snprintf(path, sizeof path, "%s/scenario.json", side->dir);
+    struct json *scenario = json_parse_file(path, SCENARIO_BYTES_MAX, NULL);
+    size_t kept = 0;
+    size_t count = 0;
+    struct buf missed = BUF_INIT;
+    for (const struct json *c = json_first(json_get(scenario, "slo")); c != NULL;
+         c = json_next(c)) {
+        struct slo slo;
+        if (slo_parse(json_string(c, ""), &slo, NULL) != 0) {
+            continue;
+        }
+        count++;
+        bool fail = false;
+        for (size_t r = 0; r < side->runs.count; r++) {
+            const struct json *value = json_get(json_get(side->runs.lines[r], "figures"), slo.name);
+            const struct slo_figure figure = {slo.name, json_number(value, (double)NAN)};
+            fail = fail || slo_check(&slo, &figure) == SLO_FAIL;
+        }
+        kept += !fail;
+        if (fail) {
+            buf_printf(&missed, "%s%s", missed.bytes > 0 ? ", " : "", slo.name);
+        }
+    }
+    if (count == 0) {
+        html_raw(out, "<td>-</td>");
+    } else if (kept == count) {
+        html_raw(out, "<td>%zu of %zu kept</td>", kept, count);
+    } else {
+        html_raw(out, "<td><span class=\"worse\">missed</span> ");
+        html_text(out, missed.data != NULL ? missed.data : "");
+        html_raw(out, " <span class=\"dim\">(%zu of %zu kept)</span></td>", kept, count);
+    }
+    buf_fini(&missed);
+    json_free(scenario);
+}
+
 static void print_matrix(struct buf *out, const struct overview *o)
 {
-    static const struct {
-        const char *suffix;
-        const char *title;
-    } columns[] = {
-        {"instructions_per_op", "instructions/op"},
-        {"round_trips_per_op", "round trips/op"},
-        {"redis_calls_per_op", "Redis calls/op"},
-        {"allocs_per_op", "allocs/op"},
-        {"alloc_bytes_per_op", "B/op"},
-        {"syscalls_per_op", "system calls/op"},
-        {"time_ns_per_op", "time/op"},
-    };
+    bool load = is_load(o);
+    const struct matrix_column *columns = load ? load_columns : counted_columns;
+    size_t column_count = load ? sizeof load_columns / sizeof *load_columns
+                               : sizeof counted_columns / sizeof *counted_columns;
     html_raw(out,
              "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"scenarios\">"
-             "<table class=\"metrics\"><caption>Each scenario, per operation, with its repeats or "
+             "<table class=\"metrics\"><caption>Each scenario%s, with its repeats or "
              "runs in brackets; &ldquo;-&rdquo;: "
-             "not measured</caption><thead><tr><th scope=\"col\" class=\"text\">scenario</th>");
-    for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+             "not measured</caption><thead><tr><th scope=\"col\" class=\"text\">scenario</th>",
+             load ? " under load" : ", per operation");
+    for (size_t c = 0; c < column_count; c++) {
         html_raw(out, "<th scope=\"col\">%s</th>", columns[c].title);
     }
-    html_raw(out, "</tr></thead><tbody>\n");
+    html_raw(out, "%s</tr></thead><tbody>\n", load ? "<th scope=\"col\">objectives</th>" : "");
     for (size_t i = 0; i < o->count; i++) {
         const struct json *summary = o->scenarios[i].a.summary;
         html_raw(out, "<tr><th scope=\"row\">");
         html_text(out, o->scenarios[i].id);
         html_raw(out, "</th>");
-        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+        for (size_t c = 0; c < column_count; c++) {
             char id[160];
             char text[FIGURE_BYTES];
+            const char *operation = json_string(json_get(summary, "operation"), "cycle");
             snprintf(id, sizeof id, "%.60s.%s",
-                     json_string(json_get(summary, "operation"), "cycle"), columns[c].suffix);
+                     columns[c].scope != NULL ? columns[c].scope : operation, columns[c].name);
             const struct json *m = figure_metric(summary, id);
             size_t n = json_count(json_get(m, "values"));
             bool counted = strcmp(json_string(json_get(m, "class"), ""), "counted") == 0;
@@ -164,6 +235,9 @@ static void print_matrix(struct buf *out, const struct overview *o)
                 html_raw(out, "<td title=\"%zu %s\">%s <span class=\"dim\">(%zu)</span></td>", n,
                          counted ? "repeats" : "runs", text, n);
             }
+        }
+        if (load) {
+            print_objectives(out, &o->scenarios[i].a);
         }
         html_raw(out, "</tr>\n");
     }

@@ -11,6 +11,7 @@ const sourceRoot = path.resolve(process.argv[3]);
 const A = "eed34041f95b871af00a6796034774193f1347fb/6f5739c7";
 const B = "dbfb9455a5175f12381acb577b5a22349f75f30c/6f5739c7";
 const FIRST = "a44d12465b4d3f0c22d37337a06e6d4d726deb94/6f5739c7";
+const LOAD = "81d56fda66f2ba6bc9091b195b03523f27ee02a4/3783afae";
 const HOSTILE = "</script><img src=x onerror=window.ran=1>\"'&";
 
 /* Dark and bright pixels of the first canvas in the element: an empty one is of one colour. */
@@ -75,6 +76,18 @@ test("one set of many scenarios leads with a line for each, with sample sizes", 
   assert.strictEqual(rows.length, 7);
   const row = rows.find((r) => r.startsWith("scheduler-create-claim-complete"));
   assert.match(row, /10.889\.8 \(3\)\s+3 \(3\)\s+24 \(3\)\s+0 \(3\).*81\.7 µs \(5\)/);
+});
+
+test("a set of load leads with latency and the objectives that were missed", async ({ browser }) => {
+  const file = path.join(folder, "load.html");
+  run([bench, "report", path.join(sourceRoot, "results", LOAD), "-o", file]);
+  const page = await open(browser, file);
+  const heads = await page.$$eval("main > .scroll thead th", (all) => all.map((e) => e.innerText));
+  assert.deepStrictEqual(heads, ["scenario", "tasks/s", "claim p50", "claim p99", "codeqd CPU/task", "Redis CPU/task", "objectives"]);
+  const rows = await page.$$eval("main > .scroll tbody tr", (all) => all.map((r) => r.innerText));
+  assert.strictEqual(rows.length, 16);
+  assert.match(rows.find((r) => r.startsWith("load-prefill")), /\d+ of \d+ kept/);
+  assert.match(rows.find((r) => r.startsWith("load-sustained")), /missed claim\.p99_ms \(4 of 5 kept\)/);
 });
 
 test("a chart tells the values under the pointer, and zooms", async ({ browser, pair }) => {
