@@ -240,9 +240,11 @@ static void secret_requests(void)
     http_send(fd, first, sizeof first - 1);
     answer = http_read(fd, false);
     answer_free(&answer);
-    http_send(fd, "GET /healthz-more", 17);
+    static const char begin[] = "GET /healthz-more";
+    static const char rest[] = " HTTP/1.1\r\nHost: x\r\n\r\n";
+    http_send(fd, begin, sizeof begin - 1);
     wait_until_read(fd);
-    http_send(fd, " HTTP/1.1\r\nHost: x\r\n\r\n", 24);
+    http_send(fd, rest, sizeof rest - 1);
     answer = http_read(fd, false);
     answer_free(&answer);
     close(fd);

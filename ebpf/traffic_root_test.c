@@ -103,13 +103,19 @@ static double latencystat_us(const char *info, const char *command, const char *
     return strtod(at + strlen(percentile), NULL);
 }
 
+static void reset_stats(void)
+{
+    char *text = NULL;
+    assert_int_equal(redis_server_ask(server.socket_path, "CONFIG RESETSTAT", &text, NULL), 0);
+    free(text);
+}
+
 /* Reads and writes of one connection come from several threads, and threads serve several
  * connections. */
 static void reading_threads_lose_no_command(void **state)
 {
     (void)state;
-    assert_int_equal(
-        redis_server_ask(server.socket_path, "CONFIG RESETSTAT", &(char *){NULL}, NULL), 0);
+    reset_stats();
     struct json *report = seen_of(benchmark);
     char *stats = info_of("stats");
     assert_true(redis_info_number(stats, "io_threaded_reads_processed") > 0);
@@ -137,8 +143,7 @@ static void reading_threads_lose_no_command(void **state)
 static int run_script_of_20_ms(const struct json **out_row, struct json **out_report,
                                double *out_redis_ns)
 {
-    assert_int_equal(
-        redis_server_ask(server.socket_path, "CONFIG RESETSTAT", &(char *){NULL}, NULL), 0);
+    reset_stats();
     struct tracer tracer;
     tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
     int fd = wire_connect(server.socket_path);

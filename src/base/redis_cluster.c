@@ -95,13 +95,6 @@ static int run_node(struct redis_cluster *cluster, unsigned node,
                  : redis_server_start(&cluster->nodes[node], &server, err);
 }
 
-int redis_cluster_restart(struct redis_cluster *cluster,
-                          const struct redis_cluster_options *options, unsigned node,
-                          struct err *err)
-{
-    return run_node(cluster, node, options, true, err);
-}
-
 static int start_node(struct redis_cluster *cluster, unsigned node,
                       const struct redis_cluster_options *options, struct err *err)
 {
@@ -171,6 +164,30 @@ static int until_all(struct redis_cluster *cluster, unsigned first,
         }
     }
     return 0;
+}
+
+/* Whether node takes no other for dead. */
+static bool misses_none(struct redis_cluster *cluster, unsigned node)
+{
+    char *nodes = NULL;
+    char *info = NULL;
+    struct err ignored;
+    const char *socket_path = cluster->nodes[node].socket_path;
+    bool none = redis_server_ask(socket_path, "CLUSTER NODES", &nodes, &ignored) == 0 &&
+                redis_server_ask(socket_path, "CLUSTER INFO", &info, &ignored) == 0 &&
+                strstr(nodes, "fail") == NULL && strstr(info, "cluster_state:ok") != NULL;
+    free(nodes);
+    free(info);
+    return none;
+}
+
+int redis_cluster_restart(struct redis_cluster *cluster,
+                          const struct redis_cluster_options *options, unsigned node,
+                          struct err *err)
+{
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + FORM_TIMEOUT_NS;
+    int code = run_node(cluster, node, options, true, err);
+    return code == 0 ? until_all(cluster, 0, misses_none, deadline_ns, err) : code;
 }
 
 static bool knows_all(struct redis_cluster *cluster, unsigned node)

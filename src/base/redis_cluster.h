@@ -29,7 +29,7 @@ struct redis_cluster {
 int redis_cluster_start(struct redis_cluster *cluster, const struct redis_cluster_options *options,
                         struct err *err);
 /* A node that was killed (redis_server_kill), with the same options: its port, and what its folder
- * kept. */
+ * kept. Returns when no node takes another for dead: all of them must run. */
 int redis_cluster_restart(struct redis_cluster *cluster,
                           const struct redis_cluster_options *options, unsigned node,
                           struct err *err);
