@@ -183,8 +183,8 @@ static void two_versions_with_other_scripts_serve_one_redis_while_one_replaces_t
     }
     setenv("CODEQD", this, 1);
     char *after = redis_say(&fleet[0], "INFO memory");
-    /* They are others: twice as many are known now, or there was nothing to test. */
-    assert_true(redis_info_number(after, "number_of_cached_scripts") > 1.5 * scripts);
+    /* Some are others: more are known now, or there was nothing to test. */
+    assert_true(redis_info_number(after, "number_of_cached_scripts") > scripts);
     free(after);
     end(load, "replaced", replaced);
     stop_fleet();
