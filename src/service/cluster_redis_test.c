@@ -171,7 +171,10 @@ static struct load *begin(struct service_fixture *f)
     const struct load_options options = {
         .ports = {f->port},
         .port_count = 1,
-        .producers = 2,
+        /* Each repeats its create, whose key names one shard, until that is acknowledged: of two,
+         * both soon stand before a dead master. */
+        .producers = 16,
+        .producer_pause_ms = 20,
         .workers = 6,
         .lease_seconds = 3,
         .wait_seconds = 1,
