@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 
 static const char *program;
 static char root[] = "/tmp/env-cli-test-XXXXXX";

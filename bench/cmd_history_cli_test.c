@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/redis_server.h"
 #include "base/rng.h"
+#include "base/temp_dir.h"
 
 static const char *program;
 static char dir[] = "/tmp/history-cli-test-XXXXXX";

@@ -10,6 +10,7 @@
 #include "base/args.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "cmd.h"
 #include "digest.h"
 #include "env.h"
@@ -295,34 +296,33 @@ struct watch {
     struct load_screen screen;
     struct live_profile *live; /* NULL: none; the load ends when it is whole */
     const struct service *service; /* NULL: a deployment that was not started here */
-    int64_t at_ns; /* of the last look at its processors' time; 0: none */
-    int64_t cpu_us[2];
+    int64_t at_ns; /* of the last look at what they use; 0: none */
+    int64_t cpu_ns[2];
 };
 
-static double ratio_of(int64_t now_us, int64_t before_us, double us)
+static double ratio_of(int64_t now_ns, int64_t before_ns, int64_t elapsed_ns)
 {
-    return now_us >= before_us && before_us >= 0 ? (double)(now_us - before_us) / us : (double)NAN;
+    return now_ns >= before_ns && before_ns >= 0 ? (double)(now_ns - before_ns) / (double)elapsed_ns
+                                                 : (double)NAN;
 }
 
-#define LOOK_NS \
-    (NS_PER_SEC / 2) /* a quarter of a second says little of what is charged by ticks \
-                      */
+#define LOOK_NS (NS_PER_SEC / 2) /* shorter looks jump about */
 
 static void look_at_cpu(struct watch *watch)
 {
     int64_t now_ns = clock_monotonic_ns(clock_system());
-    if (watch->service == NULL || now_ns - watch->at_ns < LOOK_NS) {
+    int64_t elapsed_ns = now_ns - watch->at_ns;
+    if (watch->service == NULL || elapsed_ns < LOOK_NS) {
         return;
     }
-    int64_t now_us[2] = {process_cpu_us(watch->service->codeqd.pid),
-                         service_redis_cpu_us(watch->service)};
+    int64_t cpu_ns[2] = {process_cpu_ns(watch->service->codeqd.pid),
+                         service_redis_cpu_ns(watch->service)};
     if (watch->at_ns > 0) {
-        double us = (double)(now_ns - watch->at_ns) / (double)NS_PER_US;
-        watch->screen.codeqd_cpu_ratio = ratio_of(now_us[0], watch->cpu_us[0], us);
-        watch->screen.redis_cpu_ratio = ratio_of(now_us[1], watch->cpu_us[1], us);
+        watch->screen.codeqd_cpu_ratio = ratio_of(cpu_ns[0], watch->cpu_ns[0], elapsed_ns);
+        watch->screen.redis_cpu_ratio = ratio_of(cpu_ns[1], watch->cpu_ns[1], elapsed_ns);
     }
     watch->at_ns = now_ns;
-    memcpy(watch->cpu_us, now_us, sizeof now_us);
+    memcpy(watch->cpu_ns, cpu_ns, sizeof cpu_ns);
 }
 
 static void draw(void *arg, const struct load_progress *progress)
@@ -364,6 +364,11 @@ static void count_pauses(const struct service *service, int64_t out[2])
             out[k] = out[k] < 0 || more[k] < 0 ? -1 : out[k] + more[k];
         }
     }
+}
+
+static int64_t used_us(int64_t before_ns, int64_t now_ns)
+{
+    return before_ns >= 0 && now_ns >= before_ns ? (now_ns - before_ns) / NS_PER_US : -1;
 }
 
 static int run_once(const struct plan *plan, const struct load_options *o,
@@ -464,7 +469,7 @@ static int run_once(const struct plan *plan, const struct load_options *o,
     int64_t pauses[2][2];
     count_pauses(&service, pauses[0]);
     struct noise_sample before, after;
-    int64_t cpu[2] = {process_cpu_us(service.codeqd.pid), service_redis_cpu_us(&service)};
+    int64_t cpu_ns[2] = {process_cpu_ns(service.codeqd.pid), service_redis_cpu_ns(&service)};
     noise_take(&before);
     stop_requested = cmd_stopped();
     if (live != NULL) {
@@ -477,10 +482,10 @@ static int run_once(const struct plan *plan, const struct load_options *o,
         live_profile_end(live);
     }
     if (code == 0) {
-        int64_t now[2] = {process_cpu_us(service.codeqd.pid), service_redis_cpu_us(&service)};
+        int64_t now_ns[2] = {process_cpu_ns(service.codeqd.pid), service_redis_cpu_ns(&service)};
         /* A Redis that was restarted begins at 0: its earlier use is not known. */
-        run->codeqd_cpu_us = cpu[0] >= 0 && now[0] >= cpu[0] ? now[0] - cpu[0] : -1;
-        run->redis_cpu_us = cpu[1] >= 0 && now[1] >= cpu[1] ? now[1] - cpu[1] : -1;
+        run->codeqd_cpu_us = used_us(cpu_ns[0], now_ns[0]);
+        run->redis_cpu_us = used_us(cpu_ns[1], now_ns[1]);
         count_pauses(&service, pauses[1]);
         run->switches = pauses[0][0] >= 0 ? pauses[1][0] - pauses[0][0] : -1;
         run->faults = pauses[0][1] >= 0 ? pauses[1][1] - pauses[0][1] : -1;

@@ -9,6 +9,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 
 static const char *program;
 static char root[] = "/tmp/prune-test-XXXXXX";

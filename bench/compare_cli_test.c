@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "env.h"
 #include "repo_fixture.h"
 #include "result.h"

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "cmd.h"
 #include "compare.h"
 #include "measure.h"

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "compare.h"
 #include "result.h"
 

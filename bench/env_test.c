@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "env.h"
 
 static void write_text(const char *root, const char *path, const char *text)

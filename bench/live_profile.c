@@ -13,6 +13,7 @@
 #include "base/flame.h"
 #include "base/pprof.h"
 #include "base/stacks.h"
+#include "base/temp_dir.h"
 #include "result.h"
 
 #define STOP_GRACE_NS (10 * NS_PER_SEC)
@@ -64,10 +65,9 @@ static void start(struct live_profile *live)
 {
     char folded[96], report[96], errors[96], duration[24], frequency[16];
     if (live->dir[0] == '\0') {
-        snprintf(live->dir, sizeof live->dir, "/tmp/codeq-live-XXXXXX");
-        if (mkdtemp(live->dir) == NULL) {
-            live->dir[0] = '\0';
-            give_up(live, "no folder for its files below /tmp");
+        struct err err = {""};
+        if (temp_dir_make(live->dir, sizeof live->dir, "live", &err) != 0) {
+            give_up(live, err.text);
             return;
         }
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "result.h"
 #include "summary.h"
 

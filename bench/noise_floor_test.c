@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "noise_floor.h"
 
 static char root[] = "/tmp/noise-floor-test-XXXXXX";

@@ -11,6 +11,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "profile.h"
 #include "profile_callgrind.h"
 

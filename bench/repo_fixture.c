@@ -9,6 +9,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "result.h"
 
 struct repo_fixture fixture;

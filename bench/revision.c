@@ -11,6 +11,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 
 #define GIT_TIMEOUT_NS (60 * NS_PER_SEC)
 #define BUILD_TIMEOUT_NS (900 * NS_PER_SEC)

@@ -9,6 +9,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "revision.h"
 
 static char root[64];

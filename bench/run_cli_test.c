@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "result.h"
 
 #define TIMEOUT_NS (120 * NS_PER_SEC)

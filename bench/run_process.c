@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "digest.h"
 #include "drive_client.h"
 #include "noise.h"
@@ -69,20 +70,14 @@ static int copy_file(const char *from, const char *to, struct err *err)
 int session_open(struct session *session, const char *drive_path, const char *alloc_count_path,
                  struct err *err)
 {
-    const char *tmp = getenv("TMPDIR");
-    if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > 48) {
-        tmp = "/tmp"; /* redis.sock below it must fit into a socket address */
-    }
-    snprintf(session->dir, sizeof session->dir, "%s/codeq-bench-XXXXXX", tmp);
-    if (mkdtemp(session->dir) == NULL) {
-        int code = err_set(err, -errno, "%s: %s", session->dir, strerror(errno));
-        session->dir[0] = '\0';
+    int code = temp_dir_make(session->dir, SESSION_DIR_BYTES, "bench", err);
+    if (code != 0) {
         return code;
     }
     snprintf(session->run_dir, sizeof session->run_dir, "%s/run", session->dir);
     char path[SESSION_PATH_MAX + 32];
     snprintf(path, sizeof path, "%s/bin", session->dir);
-    int code = mkdir(path, 0700) != 0 ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
+    code = mkdir(path, 0700) != 0 ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
     if (code == 0) {
         snprintf(path, sizeof path, "%s/bin/codeq-drive", session->dir);
         code = copy_file(drive_path, path, err);

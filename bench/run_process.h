@@ -14,6 +14,7 @@
 #include "scenario.h"
 
 #define SESSION_PATH_MAX 96
+#define SESSION_DIR_BYTES 68 /* redis.sock below it must fit into a socket address */
 
 struct session {
     char dir[SESSION_PATH_MAX];

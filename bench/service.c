@@ -1,7 +1,6 @@
 #include "service.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -14,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/process.h"
 #include "load/http_client.h"
 
 #define READY_TIMEOUT_NS (30 * NS_PER_SEC) /* under Valgrind it takes seconds */
@@ -242,18 +242,18 @@ const struct redis_server *service_redis(const struct service *service, size_t i
     return service->cluster.count > 0 ? &service->cluster.nodes[i] : &service->redis;
 }
 
-int64_t service_redis_cpu_us(const struct service *service)
+int64_t service_redis_cpu_ns(const struct service *service)
 {
-    int64_t total_us = 0;
+    int64_t total_ns = 0;
     size_t count = service_redis_count(service);
     for (size_t i = 0; i < count; i++) {
-        int64_t us = process_cpu_us(service_redis(service, i)->child.pid);
-        if (us < 0) {
+        int64_t ns = process_cpu_ns(service_redis(service, i)->child.pid);
+        if (ns < 0) {
             return -1;
         }
-        total_us += us;
+        total_ns += ns;
     }
-    return count > 0 ? total_us : -1;
+    return count > 0 ? total_ns : -1;
 }
 
 static void note_fault(struct service_fault *step, const char *what, int code)
@@ -334,104 +334,4 @@ void service_plan_faults(struct service *service, struct load_scenario *scenario
         }
     }
     qsort(spec->actions, spec->action_count, sizeof *spec->actions, by_time);
-}
-
-int64_t process_cpu_us(pid_t pid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    DIR *dir = opendir(path);
-    if (dir == NULL) {
-        return -1;
-    }
-    int64_t total_ns = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        char file_path[400];
-        snprintf(file_path, sizeof file_path, "%s/%s/schedstat", path, entry->d_name);
-        FILE *file = entry->d_name[0] != '.' ? fopen(file_path, "re") : NULL;
-        long long ns;
-        if (file != NULL && fscanf(file, "%lld", &ns) == 1) {
-            total_ns += ns;
-        }
-        if (file != NULL) {
-            fclose(file);
-        }
-    }
-    closedir(dir);
-    return total_ns / NS_PER_US;
-}
-
-int64_t process_rss_kb(pid_t pid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-    FILE *file = fopen(path, "re");
-    long long size;
-    long long resident = -1;
-    if (file == NULL) {
-        return -1;
-    }
-    if (fscanf(file, "%lld %lld", &size, &resident) != 2) {
-        resident = -1;
-    }
-    fclose(file);
-    return resident < 0 ? -1 : resident * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
-int64_t process_peak_kb(pid_t pid)
-{
-    char path[64];
-    char line[256];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *file = fopen(path, "re");
-    long long peak = -1;
-    while (file != NULL && peak < 0 && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "VmHWM: %lld kB", &peak) != 1) {
-            peak = -1;
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return peak;
-}
-
-void process_pauses(pid_t pid, int64_t out[2])
-{
-    out[0] = -1;
-    out[1] = -1;
-    char path[400];
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    DIR *dir = pid > 0 ? opendir(path) : NULL;
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        char line[256];
-        long long n;
-        snprintf(path, sizeof path, "/proc/%d/task/%s/status", (int)pid, entry->d_name);
-        FILE *file = entry->d_name[0] != '.' ? fopen(path, "re") : NULL;
-        while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-            if (sscanf(line, "nonvoluntary_ctxt_switches: %lld", &n) == 1) {
-                out[0] = (out[0] < 0 ? 0 : out[0]) + n;
-            }
-        }
-        if (file != NULL) {
-            fclose(file);
-        }
-    }
-    if (dir != NULL) {
-        closedir(dir);
-    }
-    char text[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = pid > 0 ? fopen(path, "re") : NULL;
-    if (file == NULL) {
-        return;
-    }
-    long long major;
-    text[fread(text, 1, sizeof text - 1, file)] = '\0';
-    fclose(file);
-    const char *behind_name = strrchr(text, ')');
-    if (behind_name != NULL &&
-        sscanf(behind_name, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %lld", &major) == 1) {
-        out[1] = major;
-    }
 }

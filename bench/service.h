@@ -47,8 +47,8 @@ int service_start(struct service *service, const struct service_options *options
 size_t service_redis_count(const struct service *service);
 const struct redis_server *service_redis(const struct service *service, size_t i);
 
-/* CPU that they all have used so far, in us; -1 when it cannot be read. */
-int64_t service_redis_cpu_us(const struct service *service);
+/* CPU that they all have used so far, in ns; -1 when it cannot be read. */
+int64_t service_redis_cpu_ns(const struct service *service);
 
 /* Ends codeqd by SIGTERM. Returns its exit code (0: it drained), or 128 + signal. */
 int service_stop(struct service *service);
@@ -57,15 +57,3 @@ int service_stop(struct service *service);
  * must stay where it is until the run is over. A fault that could not be done is told in
  * service->fault_error. */
 void service_plan_faults(struct service *service, struct load_scenario *scenario);
-
-/* CPU that a process has used so far, all threads, in us; -1 when it cannot be read.
- * Source: /proc/PID/task/.../schedstat, first field, ns on a core. */
-int64_t process_cpu_us(pid_t pid);
-
-/* Involuntary context switches of all its threads so far, and its major page faults; -1 each when
- * they cannot be read. Source: /proc/PID/task/.../status, /proc/PID/stat field 12. */
-void process_pauses(pid_t pid, int64_t out[2]);
-
-/* Resident set in KiB, now and at most so far; -1 when it cannot be read. */
-int64_t process_rss_kb(pid_t pid);
-int64_t process_peak_kb(pid_t pid);

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/temp_dir.h"
 #include "profile_table.h"
 #include "result.h"
 
@@ -39,10 +40,9 @@ int service_tool_init(struct service_tool *tool, enum profile_tool kind, bool of
 {
     char path[4096];
     *tool = (struct service_tool){.tool = kind, .of_redis = of_redis};
-    snprintf(tool->dir, sizeof tool->dir, "/tmp/codeq-tool-XXXXXX");
-    if (mkdtemp(tool->dir) == NULL) {
-        tool->dir[0] = '\0';
-        return err_set(err, -errno, "/tmp: %s", strerror(errno));
+    int code = temp_dir_make(tool->dir, sizeof tool->dir, "tool", err);
+    if (code != 0) {
+        return code;
     }
     if (of_redis) {
         snprintf(path, sizeof path, "redis-server");
@@ -67,7 +67,7 @@ int service_tool_init(struct service_tool *tool, enum profile_tool kind, bool of
     quote(&script, path);
     buf_puts(&script, " \"$@\"\n");
     snprintf(tool->program, sizeof tool->program, "%s/program", tool->dir);
-    int code = result_write_file(tool->program, script.data, script.bytes, err);
+    code = result_write_file(tool->program, script.data, script.bytes, err);
     buf_fini(&script);
     if (code == 0 && chmod(tool->program, 0700) != 0) {
         code = err_set(err, -errno, "%s: %s", tool->program, strerror(errno));

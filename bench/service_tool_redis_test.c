@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "profile_table.h"
 #include "result.h"
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/temp_dir.h"
 #include "trace_fixture.h"
 
 #define TASKS 20

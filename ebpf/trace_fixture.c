@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "loader.h"
 
 #define OUTPUT_BYTES_MAX (1 << 25)

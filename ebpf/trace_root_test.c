@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "loader.h"
 #include "trace_fixture.h"
 

@@ -15,6 +15,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "loghist.h"
 #include "trace_fixture.h"
 

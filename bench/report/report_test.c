@@ -8,6 +8,7 @@
 
 #include "base/hist.h"
 #include "base/redis_server.h"
+#include "base/temp_dir.h"
 #include "report/html.h"
 #include "report/report.h"
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <math.h>
 #include <netdb.h>
 #include <poll.h>
@@ -17,27 +16,12 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/temp_dir.h"
 
 #define START_TIMEOUT_NS (10 * NS_PER_SEC)
 #define STOP_GRACE_NS (5 * NS_PER_SEC)
 #define REPLY_TIMEOUT_MS 5000
 #define REPLY_BYTES_MAX (4 * 1024 * 1024)
-
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
-int remove_tree(const char *path)
-{
-    if (path[0] != '/' || path[1] == '\0') {
-        return -EINVAL;
-    }
-    return nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0 ? 0 : -errno;
-}
 
 static int unix_connect(const char *socket_path)
 {
@@ -390,13 +374,9 @@ int redis_server_start(struct redis_server *server, const struct redis_server_op
             return err_set(err, -errno, "%s: %s", server->dir, strerror(errno));
         }
     } else {
-        const char *tmp = getenv("TMPDIR");
-        if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > REDIS_SERVER_PATH_MAX - 24) {
-            tmp = "/tmp";
-        }
-        snprintf(server->dir, sizeof server->dir, "%s/codeq-redis-XXXXXX", tmp);
-        if (mkdtemp(server->dir) == NULL) {
-            return err_set(err, -errno, "%s: %s", server->dir, strerror(errno));
+        int code = temp_dir_make(server->dir, sizeof server->dir, "redis", err);
+        if (code != 0) {
+            return code;
         }
         server->dir_is_ours = true;
     }

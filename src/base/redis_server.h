@@ -64,6 +64,3 @@ int redis_server_info(const char *socket_path, const char *section, char **out_t
 
 /* One field of an INFO text: "used_cpu_user" -> its value as a number; NAN when absent. */
 double redis_info_number(const char *info, const char *field);
-
-/* Remove a folder and all in it. Refuses a path that is not absolute. 0 or negative errno. */
-int remove_tree(const char *path);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/process.h"
 #include "service/limit_client.h"
 #include "service/service_fixture.h"
 
@@ -37,17 +38,9 @@ static double script_calls(struct service_fixture *f)
     return calls;
 }
 
-static double resident_kib(struct service_fixture *f)
+static int64_t resident_kib(struct service_fixture *f)
 {
-    char path[64];
-    char line[256];
-    double kib = 0;
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)f->codeqd.pid);
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    while (fgets(line, sizeof(line), file) != NULL && sscanf(line, "VmRSS: %lf", &kib) != 1) {
-    }
-    fclose(file);
+    int64_t kib = process_rss_kb(f->codeqd.pid);
     assert_true(kib > 0);
     return kib;
 }
@@ -126,12 +119,12 @@ static void memory_does_not_grow_with_cycles(void **state)
     struct limit_client_options options = {.connections = 50, .batch = 1, .cycles = 30000};
     service_start(&f, NULL);
     drive(&f, options);
-    double before = resident_kib(&f);
+    int64_t before = resident_kib(&f);
     options.cycles = cycles;
     drive(&f, options);
-    double after = resident_kib(&f);
-    print_message("%.0f KiB, %.0f KiB after %llu cycles more\n", before, after,
-                  (unsigned long long)cycles);
+    int64_t after = resident_kib(&f);
+    print_message("%lld KiB, %lld KiB after %llu cycles more\n", (long long)before,
+                  (long long)after, (unsigned long long)cycles);
 #ifndef __SANITIZE_ADDRESS__ /* what is freed stays in its quarantine; leaks it finds itself */
     /* 60,000 cycles of 5 bytes each would show. */
     assert_true(after - before < 256);
@@ -162,8 +155,8 @@ static void a_thousand_idle_connections_fit_into_20_mib(void **state)
         expect(&answer, 401, NULL);
         answer_free(&answer);
     }
-    double kib = resident_kib(&f);
-    print_message("%.1f MiB\n", kib / 1024);
+    int64_t kib = resident_kib(&f);
+    print_message("%.1f MiB\n", (double)kib / 1024);
     for (int i = 0; i < IDLE_CONNECTIONS; i++) {
         close(fds[i]);
     }

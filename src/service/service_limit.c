@@ -2,7 +2,6 @@
  * Redis and the client, in rounds, each also with a bare server that parses and echoes the same
  * requests. Private Redis and codeqd; CPU is the processes' own, from /proc; calls are Redis's
  * counts. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -25,6 +24,7 @@
 #include "base/child.h"
 #include "base/clock.h"
 #include "base/http1.h"
+#include "base/process.h"
 #include "base/redis_server.h"
 #include "service/limit_client.h"
 
@@ -62,49 +62,15 @@ static _Noreturn void die(const char *what, const char *why)
     exit(2);
 }
 
-/* ---- figures of processes ---- */
+/* ---- figures ---- */
 
-/* CPU of all threads that live, in ns. */
-static double process_ns(int pid)
+static double process_ns(pid_t pid)
 {
-    char path[320];
-    snprintf(path, sizeof(path), "/proc/%d/task", pid);
-    DIR *dir = opendir(path);
-    if (dir == NULL) {
-        die(path, "cannot be read");
+    int64_t ns = process_cpu_ns(pid);
+    if (ns < 0) {
+        die("/proc", "the CPU of a process cannot be read");
     }
-    double sum = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        double ns = 0;
-        snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", pid, entry->d_name);
-        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
-        if (file != NULL) {
-            if (fscanf(file, "%lf", &ns) == 1) {
-                sum += ns;
-            }
-            fclose(file);
-        }
-    }
-    closedir(dir);
-    return sum;
-}
-
-static double resident_kib(int pid)
-{
-    char path[64];
-    char line[256];
-    double kib = NAN;
-    snprintf(path, sizeof(path), "/proc/%d/status", pid);
-    FILE *file = fopen(path, "r");
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        if (sscanf(line, "VmRSS: %lf", &kib) == 1) {
-            break;
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return kib;
+    return (double)ns;
 }
 
 static double own_ns(void)
@@ -313,7 +279,7 @@ static void run(struct limit *l, struct limit_client_options options, bool echo,
         .calls = (calls - 1) / cycles,
         .claim_p50_us = (double)hist_quantile_ns(&result.claim, 0.5) / 1e3,
         .claim_p99_us = (double)hist_quantile_ns(&result.claim, 0.99) / 1e3,
-        .codeqd_kib = resident_kib(l->codeqd.pid),
+        .codeqd_kib = (double)process_rss_kb(l->codeqd.pid),
     };
     hist_fini(&result.claim);
     if (echo) {
@@ -368,7 +334,7 @@ static void idle(struct limit *l, int connections)
         }
     }
     printf("%-34s %10.2f MiB\n", "resident with idle connections",
-           resident_kib(l->codeqd.pid) / 1024);
+           (double)process_rss_kb(l->codeqd.pid) / 1024);
     for (int i = 0; i < connections; i++) {
         close(fds[i]);
     }

@@ -1,8 +1,7 @@
 /* store-limit: what Redis pays for a cycle of create, claim and complete, once through the store
  * and once through a bare hiredis driver that runs the same scripts with the same batch, in
  * interleaved rounds on a private Redis. Both keep the same number of tasks in flight on one
- * connection; client and Redis are pinned to one core. Redis's CPU is its main thread's, from
- * /proc. */
+ * connection; client and Redis are pinned to one core. Redis's CPU is its main thread's. */
 #include <errno.h>
 #include <getopt.h>
 #include <hiredis/hiredis.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/process.h"
 #include "base/redis_server.h"
 #include "store/keys.h"
 #include "store/script.h"
@@ -65,17 +65,13 @@ static void die(const char *what, const char *why)
     exit(2);
 }
 
-static double thread_ns(int pid)
+static double cpu_ns(pid_t pid)
 {
-    char path[64];
-    double ns = 0;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", pid, pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL || fscanf(file, "%lf", &ns) != 1) {
-        die(path, "cannot be read: is CONFIG_SCHED_INFO there?");
+    int64_t ns = process_main_cpu_ns(pid);
+    if (ns < 0) {
+        die("/proc", "Redis' CPU cannot be read: is CONFIG_SCHED_INFO there?");
     }
-    fclose(file);
-    return ns;
+    return (double)ns;
 }
 
 static double own_ns(void)
@@ -301,14 +297,14 @@ static void run(struct limit *l, enum driver driver, int64_t duration_ns, struct
     struct cost cost = {.calls = -calls_so_far(l), .client_ns = -own_ns()};
     int64_t begin_ns = clock_monotonic_ns(clock_system());
     int64_t now_ns = begin_ns;
-    double before = thread_ns(pid);
+    double before = cpu_ns(pid);
     while (l->cycles > 0 ? cost.tasks < l->cycles : now_ns - begin_ns < duration_ns) {
         for (enum phase phase = PHASE_CREATE; phase < PHASES; phase++) {
             step(l, phase);
             if (l->done != (size_t)l->in_flight) {
                 die(phase_names[phase], "not every task was done");
             }
-            double after = thread_ns(pid);
+            double after = cpu_ns(pid);
             cost.redis_ns[phase] += after - before;
             before = after;
         }
