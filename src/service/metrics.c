@@ -40,7 +40,8 @@ struct operation {
     counter statuses[STATUS_COUNT];
 };
 
-#define LEASES_REMEMBERED 8192
+#define LEASE_SETS 2048 /* a power of two */
+#define LEASE_WAYS 4 /* leases of one set */
 
 struct lease_begin {
     struct task_id id;
@@ -48,7 +49,7 @@ struct lease_begin {
 };
 
 struct metrics {
-    struct lease_begin leases[LEASES_REMEMBERED];
+    struct lease_begin leases[LEASE_SETS][LEASE_WAYS];
     _Atomic unsigned command_count; /* names below it are written and stay */
     _Atomic unsigned operation_count;
     struct command commands[METRICS_COMMANDS_MAX];
@@ -156,28 +157,42 @@ void metrics_set(struct metrics *metrics, enum metrics_gauge id, int64_t value)
     atomic_store_explicit(&metrics->gauges[id], value, memory_order_relaxed);
 }
 
-static struct lease_begin *lease_slot(struct metrics *metrics, const struct task_id *id)
+/* Ids of one service differ in their time and number alone: every bit has to reach the set's. */
+static struct lease_begin *lease_set(struct metrics *metrics, const struct task_id *id)
 {
     uint64_t a;
     uint64_t b;
     memcpy(&a, id->bytes, sizeof a);
     memcpy(&b, id->bytes + sizeof a, sizeof b);
-    uint64_t h = (a ^ b * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
-    return &metrics->leases[h >> 32 & (LEASES_REMEMBERED - 1)];
+    uint64_t h = (a ^ a >> 32) * UINT64_C(0xbf58476d1ce4e5b9) ^ b;
+    h = (h ^ h >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+    return metrics->leases[(h ^ h >> 32) & (LEASE_SETS - 1)];
 }
 
 void metrics_lease_begin(struct metrics *metrics, const struct task_id *id, int64_t now_ns)
 {
-    *lease_slot(metrics, id) = (struct lease_begin){*id, now_ns};
+    struct lease_begin *set = lease_set(metrics, id);
+    struct lease_begin *oldest = &set[0]; /* a free one has begun at 0 */
+    for (int i = 0; i < LEASE_WAYS; i++) {
+        if (set[i].at_ns != 0 && task_id_equal(&set[i].id, id)) {
+            oldest = &set[i];
+            break;
+        }
+        oldest = set[i].at_ns < oldest->at_ns ? &set[i] : oldest;
+    }
+    *oldest = (struct lease_begin){*id, now_ns};
 }
 
 void metrics_lease_end(struct metrics *metrics, const struct task_id *id, unsigned command,
                        int64_t now_ns)
 {
-    struct lease_begin *begin = lease_slot(metrics, id);
-    if (begin->at_ns != 0 && task_id_equal(&begin->id, id)) {
-        metrics_observe_command(metrics, METRICS_LEASE_HOLD, command, now_ns - begin->at_ns);
-        begin->at_ns = 0;
+    struct lease_begin *set = lease_set(metrics, id);
+    for (int i = 0; i < LEASE_WAYS; i++) {
+        if (set[i].at_ns != 0 && task_id_equal(&set[i].id, id)) {
+            metrics_observe_command(metrics, METRICS_LEASE_HOLD, command, now_ns - set[i].at_ns);
+            set[i].at_ns = 0;
+            return;
+        }
     }
 }
 

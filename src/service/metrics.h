@@ -102,8 +102,8 @@ void metrics_count(struct metrics *metrics, enum metrics_counter id, uint64_t n)
 void metrics_observe(struct metrics *metrics, enum metrics_histogram id, int64_t ns);
 void metrics_set(struct metrics *metrics, enum metrics_gauge id, int64_t value);
 
-/* A lease began, and ended: observes METRICS_LEASE_HOLD when the begin is still remembered (a fixed
- * table; a newer lease may have taken its place). */
+/* A lease began, and ended: observes METRICS_LEASE_HOLD when the begin is still remembered (of a
+ * fixed table; where four leases of a set are held, the fifth takes the oldest's place). */
 void metrics_lease_begin(struct metrics *metrics, const struct task_id *id, int64_t now_ns);
 void metrics_lease_end(struct metrics *metrics, const struct task_id *id, unsigned command,
                        int64_t now_ns);

@@ -321,11 +321,37 @@ static void recording_allocates_nothing(void **state)
     metrics_free(m);
 }
 
+/* Tasks of a quiet service are made in milliseconds of their own: their ids differ in the time
+ * alone. */
+static void leases_that_are_held_together_are_all_remembered(void **state)
+{
+    (void)state;
+    struct metrics *metrics = metrics_new();
+    struct task_id_maker maker;
+    enum { HELD = 500 };
+    static struct task_id ids[HELD];
+    task_id_maker_init(&maker, 7);
+    unsigned mail = metrics_command(metrics, "MAIL", 4);
+    for (int i = 0; i < HELD; i++) {
+        ids[i] = task_id_next(&maker, INT64_C(1795462868155) + 3 * i, 1, 0);
+        metrics_lease_begin(metrics, &ids[i], NS_PER_SEC);
+    }
+    for (int i = 0; i < HELD; i++) {
+        metrics_lease_end(metrics, &ids[i], mail, 3 * NS_PER_SEC);
+        metrics_lease_end(metrics, &ids[i], mail, 3 * NS_PER_SEC); /* it has ended */
+    }
+    char *text = text_of(&metrics, 1, &NOTHING);
+    assert_true(value(text, "codeq_lease_hold_seconds_count{command=\"MAIL\"}") == HELD);
+    free(text);
+    metrics_free(metrics);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fresh_service_writes_a_well_formed_exposition),
         cmocka_unit_test(what_was_recorded_is_what_is_written),
+        cmocka_unit_test(leases_that_are_held_together_are_all_remembered),
         cmocka_unit_test(threads_are_added_up),
         cmocka_unit_test(commands_past_the_bound_share_one_line),
         cmocka_unit_test(hostile_command_names_stay_inside_their_label),
