@@ -164,6 +164,12 @@ static void wrong_scenarios_and_options_are_named(void **state)
     assert_int_equal(exit_code, 2);
     assert_non_null(strstr(errors, "-1"));
     free(errors);
+    const char *const nobody[] = {"--scenarios",        scenarios,        "--target",
+                                  "http://127.0.0.1:1", "load-sustained", NULL};
+    assert_null(run_load(nobody, &exit_code, &errors));
+    assert_int_equal(exit_code, 2);
+    assert_non_null(strstr(errors, "--target http://127.0.0.1:1: Connection refused"));
+    free(errors);
     const char *const missing[] = {"no-such-scenario", NULL};
     assert_null(run_load(missing, &exit_code, &errors));
     assert_int_equal(exit_code, 2);
