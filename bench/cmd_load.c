@@ -36,7 +36,9 @@ static const char help[] =
     "redis://[[user]:password@]host:port\n"
     "  --producer-token T   of the target (default dev-token)\n"
     "  --worker-token T     of the target (default dev-token)\n"
-    "  --pinned             service and Redis share one core, the generator has another\n"
+    "  --pinned             codeqd and Redis share one core (default: the generator has one,\n"
+    "                       codeqd and Redis have all others)\n"
+    "  --as-deployed        leave generator, codeqd and Redis to the kernel, as with --target\n"
     "where\n"
     "  --out DIR            result sets go there (default: results/ of the checkout)\n"
     "  --scenarios DIR      find scenarios there (default: scenarios/ of the checkout)\n"
@@ -255,6 +257,7 @@ static int parse(int argc, char **argv, struct load_options *o)
         {"producer-token", required_argument, NULL, 'P'},
         {"worker-token", required_argument, NULL, 'W'},
         {"pinned", no_argument, NULL, 'p'},
+        {"as-deployed", no_argument, NULL, 'a'},
         {"live-profile", required_argument, NULL, 'L'},
         {"tool", required_argument, NULL, 'T'},
         {"out", required_argument, NULL, 'o'},
@@ -298,7 +301,10 @@ static int parse(int argc, char **argv, struct load_options *o)
             o->worker_token = optarg;
             break;
         case 'p':
-            o->pinned = true;
+            o->placement = LOAD_TWO_CORES;
+            break;
+        case 'a':
+            o->placement = LOAD_FREE;
             break;
         case 'T':
             code = choose_tool(o, optarg, &err);
@@ -335,6 +341,12 @@ static int parse(int argc, char **argv, struct load_options *o)
                 "as redis://host:port beside --target, or leave it out");
         return cmd_fail(CMD_USAGE, &err);
     }
+    if (o->target != NULL) {
+        o->placement = LOAD_FREE;
+    }
+    struct load_cores cores;
+    load_cores_choose(&cores, o->placement);
+    o->placement = cores.placement;
     bool tool = o->tools[PROFILE_CALLGRIND] || o->tools[PROFILE_MASSIF] || o->tools[PROFILE_DHAT];
     if ((tool || o->live_seconds > 0) && (o->target != NULL || o->no_result)) {
         err_set(&err, 0, "load: %s and %s: profiles are %s", tool ? "--tool" : "--live-profile",

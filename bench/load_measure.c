@@ -116,20 +116,6 @@ static void draw(void *arg, const struct load_progress *progress)
     load_screen_draw(&watch->screen, progress);
 }
 
-static int choose_core(int from_end)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) {
-        return -1;
-    }
-    for (int i = CPU_SETSIZE - 1; i >= 0; i--) {
-        if (CPU_ISSET(i, &set) && from_end-- == 0) {
-            return i;
-        }
-    }
-    return -1;
-}
-
 /* Times that another program was given the core of codeqd's and Redis's threads, and pages that
  * they waited for. */
 static void count_pauses(const struct service *service, int64_t out[2])
@@ -165,8 +151,9 @@ static int check_target(const struct http_target *target, const char *url, struc
                                strerror(-code));
 }
 
-int load_measure_once(const struct load_plan *plan, const struct load_options *o,
-                      struct live_profile *live, struct load_measured *run, struct err *err)
+static int measure(const struct load_plan *plan, const struct load_options *o,
+                   const struct load_cores *cores, struct live_profile *live,
+                   struct load_measured *run, struct err *err)
 {
     struct load_spec *spec = &plan->load->spec;
     struct service service = {0};
@@ -206,7 +193,7 @@ int load_measure_once(const struct load_plan *plan, const struct load_options *o
             .redis_config = plan->redis_config,
             .redis_masters = plan->redis_masters,
             .codeqd_args = plan->service_args,
-            .cpu = o->pinned ? choose_core(0) : -1,
+            .cores = cores->placement != LOAD_FREE ? &cores->service : NULL,
             .tenant_count = spec->tenant_count,
         };
         code = service_start(&service, &options, spec, err);
@@ -217,15 +204,7 @@ int load_measure_once(const struct load_plan *plan, const struct load_options *o
     if (code != 0) {
         return code;
     }
-    if (o->pinned) {
-        int core = choose_core(1);
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        if (core >= 0) {
-            CPU_SET(core, &set);
-            sched_setaffinity(0, sizeof set, &set);
-        }
-    }
+    load_cores_enter(cores);
     double saturation_per_sec = 0;
     if (plan->load->saturation_times > 0) {
         stop_requested = cmd_stopped();
@@ -318,6 +297,16 @@ int load_measure_once(const struct load_plan *plan, const struct load_options *o
     return code;
 }
 
+int load_measure_once(const struct load_plan *plan, const struct load_options *o,
+                      struct live_profile *live, struct load_measured *run, struct err *err)
+{
+    struct load_cores cores;
+    load_cores_choose(&cores, o->placement);
+    int code = measure(plan, o, &cores, live, run, err);
+    load_cores_leave(&cores);
+    return code;
+}
+
 int load_measure_live(const struct load_plan *plan, const struct load_options *o,
                       struct live_profile *live, struct err *err)
 {
@@ -370,7 +359,6 @@ static int run_tool(struct load_plan *light, const struct load_options *o, enum 
         .codeqd = of_redis ? codeqd : tool.program,
         .redis_program = of_redis ? tool.program : NULL,
         .redis_config = light->redis_config,
-        .cpu = -1,
         .tenant_count = light->load->spec.tenant_count,
     };
     light->load->spec.action_count = 0;

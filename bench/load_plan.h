@@ -9,11 +9,13 @@
 #include "base/json.h"
 #include "digest.h"
 #include "load/spec.h"
+#include "load_cores.h"
 #include "profile.h"
 #include "scenario.h"
 
 struct load_options {
-    bool brief, json, pinned, no_result;
+    bool brief, json, no_result;
+    enum load_placement placement; /* the one that is possible here */
     int64_t duration_ns; /* 0: as the scenario says */
     double rate_scale;
     int64_t runs;

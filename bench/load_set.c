@@ -83,7 +83,7 @@ struct json *load_set_line(const struct load_plan *plan, const struct load_measu
         open = open || plan->load->spec.roles[i].open;
     }
     json_add_string(line, "mode", open ? "open" : "closed");
-    json_add_string(line, "placement", o->pinned ? "two-cores" : "free");
+    json_add_string(line, "placement", load_placement_name(o->placement));
     json_add_int(line, "dur_ns", r->elapsed_ns);
     json_add_number(line, "rate", round((double)ops / ((double)r->elapsed_ns / 1e9)));
     json_add_int(line, "cpu_us", run->codeqd_cpu_us > 0 ? run->codeqd_cpu_us : 0);
@@ -191,7 +191,7 @@ int load_set_write(const struct load_plan *plan, const char *plan_path, struct j
         .redis_config_sha256 = plan->redis_sha256,
         .operation = "cycle",
         .batch = 1,
-        .placement = o->pinned ? "two-cores" : "free",
+        .placement = load_placement_name(o->placement),
     };
     char *summary = summary_derive(&header, lines, count, err);
     if (summary == NULL) {

@@ -38,6 +38,18 @@ static int hold_port(int *out_fd)
     return ntohs(address.sin_port);
 }
 
+/* What is started inherits the cores of the thread that starts it: go to the service's. Returns
+ * where this thread was. */
+static cpu_set_t go_to_cores(const cpu_set_t *cores)
+{
+    cpu_set_t before;
+    sched_getaffinity(0, sizeof before, &before);
+    if (cores != NULL) {
+        sched_setaffinity(0, sizeof *cores, cores);
+    }
+    return before;
+}
+
 static void log_tail(const char *path, char *out, size_t bytes)
 {
     out[0] = '\0';
@@ -165,7 +177,7 @@ static int start_codeqd(struct service *service, int port, struct err *err)
         .stdin_fd = -1,
         .stdout_fd = log_fd,
         .stderr_fd = log_fd,
-        .cpu = o->cpu,
+        .cpu = -1,
         .own_group = true,
     };
     int code = child_start(&service->codeqd, &child, err);
@@ -177,16 +189,16 @@ static int start_codeqd(struct service *service, int port, struct err *err)
     return code;
 }
 
-int service_start(struct service *service, const struct service_options *options,
-                  struct load_spec *spec, struct err *err)
+static int start_both(struct service *service, const struct service_options *options,
+                      struct load_spec *spec, struct err *err)
 {
     *service = (struct service){.options = *options};
     service->redis_options = (struct redis_server_options){
-        .program = options->redis_program, .config = options->redis_config, .cpu = options->cpu};
+        .program = options->redis_program, .config = options->redis_config, .cpu = -1};
     struct redis_cluster_options cluster = {.masters = options->redis_masters,
                                             .node_timeout_ms = CLUSTER_NODE_TIMEOUT_MS,
                                             .config = options->redis_config,
-                                            .cpu = options->cpu};
+                                            .cpu = -1};
     int code = options->redis_masters > 0
                    ? redis_cluster_start(&service->cluster, &cluster, err)
                    : redis_server_start(&service->redis, &service->redis_options, err);
@@ -216,6 +228,15 @@ int service_start(struct service *service, const struct service_options *options
     if (code != 0) {
         service_stop(service);
     }
+    return code;
+}
+
+int service_start(struct service *service, const struct service_options *options,
+                  struct load_spec *spec, struct err *err)
+{
+    const cpu_set_t before = go_to_cores(options->cores);
+    int code = start_both(service, options, spec, err);
+    go_to_cores(&before);
     return code;
 }
 
@@ -282,8 +303,10 @@ static void redis_back(void *arg)
 {
     struct service_fault *step = arg;
     struct service *service = step->service;
+    const cpu_set_t before = go_to_cores(service->options.cores);
     note_fault(step, "redis-restart",
                redis_server_relaunch(&service->redis, &service->redis_options, NULL));
+    go_to_cores(&before);
 }
 
 static void codeqd_stop(void *arg)

@@ -4,6 +4,7 @@
  * and removes its folder; a parent that dies takes both along. Main thread only. */
 #pragma once
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,7 +19,7 @@ struct service_options {
     const char *redis_program; /* NULL: redis-server from PATH */
     const char *const *redis_config; /* as in redis_server_options; may be NULL */
     const char *const *codeqd_args; /* more arguments, NULL-terminated; may be NULL */
-    int cpu; /* both are pinned to this core; -1: left free */
+    const cpu_set_t *cores; /* that both may use, also after a restart; NULL: as this thread */
     size_t tenant_count; /* one pair of tokens each */
     unsigned redis_masters; /* a Redis Cluster of so many; 0: one server */
 };

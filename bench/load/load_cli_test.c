@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,6 +127,80 @@ static void the_schedule_is_kept_while_others_take_every_core(void **state)
         fail_msg("1 in 100 requests left %g ms late or more", lag_ms);
     }
     json_free(json);
+}
+
+/* A child of parent whose program is called name, other than before; 0: there is none. */
+static pid_t child_called(pid_t parent, const char *name, pid_t before)
+{
+    char path[64], comm[32];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
+    FILE *children = fopen(path, "re");
+    pid_t found = 0;
+    for (int pid; children != NULL && found == 0 && fscanf(children, "%d", &pid) == 1;) {
+        snprintf(path, sizeof path, "/proc/%d/comm", pid);
+        FILE *file = fopen(path, "re");
+        if (file != NULL && fscanf(file, "%31s", comm) == 1 && strcmp(comm, name) == 0 &&
+            pid != before) {
+            found = pid;
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+    }
+    if (children != NULL) {
+        fclose(children);
+    }
+    return found;
+}
+
+/* Also in the second run, and for a Redis that came back in the middle of one. */
+static void service_never_runs_on_the_generators_core(void **state)
+{
+    (void)state;
+    cpu_set_t all;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    if (CPU_COUNT(&all) < 2) {
+        print_message("needs two cores\n");
+        skip();
+    }
+    int generator = 0; /* the first core */
+    while (!CPU_ISSET(generator, &all)) {
+        generator++;
+    }
+    char path[64];
+    write_scenario(path, "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"cores\",\"rev\":1,"
+                         "\"duration_ms\":1000,\"drain_ms\":2000,\"roles\":[{\"role\":\"producer\","
+                         "\"arrival\":\"constant\",\"phases\":[{"
+                         "\"duration_ms\":1000,\"rate_per_sec\":100}]}],"
+                         "\"faults\":[{\"fault\":\"redis-restart\",\"at_ms\":200,"
+                         "\"duration_ms\":100}]}");
+    const char *const argv[] = {bench, "load",        "--codeqd", codeqd, "--runs",
+                                "2",   "--no-result", path,       NULL};
+    struct child_options options = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+    struct child load;
+    struct err err = {""};
+    assert_int_equal(child_start(&load, &options, &err), 0);
+    struct clock *clock = clock_system();
+    int64_t deadline_ns = clock_monotonic_ns(clock) + 60 * NS_PER_SEC;
+    int servers = 0;
+    pid_t last = 0;
+    bool ended = false;
+    while (servers < 4 && !ended && clock_monotonic_ns(clock) < deadline_ns) {
+        pid_t pid = child_called(load.pid, "redis-server", last);
+        cpu_set_t service;
+        if (pid != 0 && sched_getaffinity(pid, sizeof service, &service) == 0) {
+            servers++;
+            last = pid;
+            if (CPU_ISSET(generator, &service)) {
+                fail_msg("the Redis number %d may use the generator's core", servers);
+            }
+        }
+        ended = child_wait(&load, clock_monotonic_ns(clock) + 2 * NS_PER_MS) == 0;
+    }
+    unlink(path);
+    child_stop(&load, 5 * NS_PER_SEC);
+    assert_int_equal(servers, 4); /* two runs, one restart each */
 }
 
 static void an_objective_that_is_missed_is_exit_code_1(void **state)
@@ -271,6 +346,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stall_is_seen_by_every_request_it_delays),
         cmocka_unit_test(the_schedule_is_kept_while_others_take_every_core),
+        cmocka_unit_test(service_never_runs_on_the_generators_core),
         cmocka_unit_test(an_objective_that_is_missed_is_exit_code_1),
         cmocka_unit_test(wrong_scenarios_and_options_are_named),
         cmocka_unit_test(redis_of_a_target_needs_a_target_and_a_url),
