@@ -18,7 +18,6 @@
 #include "base/clock.h"
 #include "base/http1.h"
 #include "base/probe.h"
-#include "service/http_head.h"
 
 #define IN_BYTES_FIRST 1024
 #define OUT_BYTES_FIRST 1024
@@ -39,6 +38,11 @@ enum state {
 
 /* Each kind lasts the same for all, so that its list is in order of time. */
 enum wait { WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_WRITE, WAIT_LINGER, WAIT_COUNT, WAIT_NONE };
+
+struct piece { /* of the input buffer */
+    uint32_t at;
+    uint32_t bytes;
+};
 
 struct chunk {
     struct chunk *next;
@@ -68,15 +72,17 @@ struct http_conn {
     char *in;
     size_t in_bytes;
     size_t in_capacity;
-    size_t fed; /* of in: read */
+    size_t fed; /* of in: seen by the parser */
     bool head_done;
     bool in_value; /* the last header piece was of a value */
     bool complete;
     int refusal; /* status with which the parser's callbacks refuse; 0: none */
     const char *refusal_text;
-    struct http_head head; /* pieces of the input buffer */
-    struct http_piece body;
-    bool old; /* HTTP/1.0 */
+    struct piece url;
+    struct piece body;
+    struct piece names[HTTP_HEADERS_MAX];
+    struct piece values[HTTP_HEADERS_MAX];
+    size_t header_count;
 
     bool keep_alive;
     bool head_only; /* HEAD: the answer's body is left out */
@@ -416,7 +422,7 @@ char *http_answer_begin(struct http_conn *conn, int status, const char *head, si
     out_put(conn, head, head_bytes);
     if (!conn->keep_alive) {
         out_put(conn, "Connection: close\r\n", 19);
-    } else if (conn->old) {
+    } else if (conn->parser.http_minor == 0) {
         out_put(conn, "Connection: keep-alive\r\n", 24);
     }
     conn->length_at = 0;
@@ -484,7 +490,7 @@ static int refuse_later(struct http_conn *conn, int status, const char *text)
 }
 
 /* Add a piece to what is there. -1: it does not follow on it (a folded header line). */
-static int piece_add(struct http_conn *conn, struct http_piece *piece, const char *at, size_t bytes)
+static int piece_add(struct http_conn *conn, struct piece *piece, const char *at, size_t bytes)
 {
     size_t offset = (size_t)(at - conn->in);
     if (piece->bytes == 0) {
@@ -499,22 +505,23 @@ static int piece_add(struct http_conn *conn, struct http_piece *piece, const cha
 static int on_begin(http1_parser *parser)
 {
     struct http_conn *conn = parser->data;
-    conn->head.url = (struct http_piece){0};
-    conn->body = (struct http_piece){0};
-    conn->head.header_count = 0;
+    conn->url = (struct piece){0};
+    conn->body = (struct piece){0};
+    conn->header_count = 0;
     conn->head_done = false;
     conn->in_value = true;
     conn->complete = false;
+    PROBE1(http_parse_begin, conn);
     return 0;
 }
 
 static int on_url(http1_parser *parser, const char *at, size_t bytes)
 {
     struct http_conn *conn = parser->data;
-    if (piece_add(conn, &conn->head.url, at, bytes) != 0) {
+    if (piece_add(conn, &conn->url, at, bytes) != 0) {
         return refuse_later(conn, 400, "malformed request");
     }
-    if (conn->head.url.bytes > conn->http->limits.url_bytes_max) {
+    if (conn->url.bytes > conn->http->limits.url_bytes_max) {
         return refuse_later(conn, 414, "request target too long");
     }
     return 0;
@@ -527,15 +534,15 @@ static int on_name(http1_parser *parser, const char *at, size_t bytes)
         return 0; /* trailers are read and left */
     }
     if (conn->in_value) {
-        if (conn->head.header_count == HTTP_HEADERS_MAX) {
+        if (conn->header_count == HTTP_HEADERS_MAX) {
             return refuse_later(conn, 431, "too many header lines");
         }
-        conn->head.names[conn->head.header_count] = (struct http_piece){0};
-        conn->head.values[conn->head.header_count] = (struct http_piece){0};
-        conn->head.header_count++;
+        conn->names[conn->header_count] = (struct piece){0};
+        conn->values[conn->header_count] = (struct piece){0};
+        conn->header_count++;
         conn->in_value = false;
     }
-    if (piece_add(conn, &conn->head.names[conn->head.header_count - 1], at, bytes) != 0) {
+    if (piece_add(conn, &conn->names[conn->header_count - 1], at, bytes) != 0) {
         return refuse_later(conn, 400, "malformed header");
     }
     return 0;
@@ -548,13 +555,13 @@ static int on_value(http1_parser *parser, const char *at, size_t bytes)
         return 0;
     }
     conn->in_value = true;
-    if (piece_add(conn, &conn->head.values[conn->head.header_count - 1], at, bytes) != 0) {
+    if (piece_add(conn, &conn->values[conn->header_count - 1], at, bytes) != 0) {
         return refuse_later(conn, 400, "folded header lines are not accepted");
     }
     return 0;
 }
 
-static bool piece_is(const struct http_conn *conn, const struct http_piece *piece, const char *text,
+static bool piece_is(const struct http_conn *conn, const struct piece *piece, const char *text,
                      size_t bytes)
 {
     return piece->bytes == bytes && strncasecmp(conn->in + piece->at, text, bytes) == 0;
@@ -565,9 +572,7 @@ static int on_head(http1_parser *parser)
     struct http_conn *conn = parser->data;
     struct http *http = conn->http;
     conn->head_done = true;
-    conn->head.method = parser->method;
     conn->head_only = parser->method == HTTP_HEAD;
-    conn->old = parser->http_minor == 0;
     conn->keep_alive = http1_keep_alive(parser);
     if (parser->http_major != 1 || parser->http_minor > 1) {
         return refuse_later(conn, 505, VERSION_REFUSED);
@@ -578,11 +583,11 @@ static int on_head(http1_parser *parser)
     parser->upgrade = 0; /* never accepted: the request is answered as it is */
     unsigned hosts = 0;
     bool expects = false;
-    for (size_t i = 0; i < conn->head.header_count; i++) {
-        if (conn->head.names[i].bytes == 4) {
-            hosts += piece_is(conn, &conn->head.names[i], "host", 4);
-        } else if (piece_is(conn, &conn->head.names[i], "expect", 6)) {
-            if (!piece_is(conn, &conn->head.values[i], "100-continue", 12)) {
+    for (size_t i = 0; i < conn->header_count; i++) {
+        if (conn->names[i].bytes == 4) {
+            hosts += piece_is(conn, &conn->names[i], "host", 4);
+        } else if (piece_is(conn, &conn->names[i], "expect", 6)) {
+            if (!piece_is(conn, &conn->values[i], "100-continue", 12)) {
                 return refuse_later(conn, 417, "only 100-continue may be expected");
             }
             expects = true;
@@ -591,9 +596,8 @@ static int on_head(http1_parser *parser)
     if (hosts > 1 || (hosts == 0 && parser->http_minor == 1)) {
         return refuse_later(conn, 400, "exactly one Host header is needed");
     }
-    const struct http_piece *last =
-        &conn->head.values[conn->head.header_count == 0 ? 0 : conn->head.header_count - 1];
-    if (conn->head.header_count > 0 && last->at + last->bytes > http->limits.header_bytes_max) {
+    const struct piece *last = &conn->values[conn->header_count == 0 ? 0 : conn->header_count - 1];
+    if (conn->header_count > 0 && last->at + last->bytes > http->limits.header_bytes_max) {
         return refuse_later(conn, 431, "request head too large");
     }
     if (http1_content_bytes(parser) > http->limits.body_bytes_max) {
@@ -658,7 +662,7 @@ static enum http_verb method_of(unsigned method)
     }
 }
 
-static struct store_bytes bytes_of(const struct http_conn *conn, const struct http_piece *piece)
+static struct store_bytes bytes_of(const struct http_conn *conn, const struct piece *piece)
 {
     return (struct store_bytes){piece->bytes == 0 ? "" : conn->in + piece->at, piece->bytes};
 }
@@ -666,13 +670,13 @@ static struct store_bytes bytes_of(const struct http_conn *conn, const struct ht
 static void hand_out(struct http_conn *conn)
 {
     struct http *http = conn->http;
-    struct http_header *headers = http_alloc(
-        conn, sizeof(*headers) * (conn->head.header_count == 0 ? 1 : conn->head.header_count));
-    for (size_t i = 0; i < conn->head.header_count; i++) {
-        headers[i].name = bytes_of(conn, &conn->head.names[i]);
-        headers[i].value = bytes_of(conn, &conn->head.values[i]);
+    struct http_header *headers =
+        http_alloc(conn, sizeof(*headers) * (conn->header_count == 0 ? 1 : conn->header_count));
+    for (size_t i = 0; i < conn->header_count; i++) {
+        headers[i].name = bytes_of(conn, &conn->names[i]);
+        headers[i].value = bytes_of(conn, &conn->values[i]);
     }
-    struct store_bytes path = bytes_of(conn, &conn->head.url);
+    struct store_bytes path = bytes_of(conn, &conn->url);
     struct store_bytes query = {"", 0};
     const char *mark = memchr(path.data, '?', path.bytes);
     if (mark != NULL) {
@@ -682,39 +686,17 @@ static void hand_out(struct http_conn *conn)
     }
     struct http_request request = {
         .conn = conn,
-        .method = method_of(conn->head.method),
+        .method = method_of(conn->parser.method),
         .path = path,
         .query = query,
         .body = bytes_of(conn, &conn->body),
         .headers = headers,
-        .header_count = conn->head.header_count,
+        .header_count = conn->header_count,
     };
     conn->state = IN_FLIGHT;
     wait_clear(conn);
-    PROBE4(http_parse_end, conn, conn->head.method, path.data, path.bytes);
+    PROBE4(http_parse_end, conn, conn->parser.method, path.data, path.bytes);
     http->handle(http->arg, &request);
-}
-
-/* A whole request of the plain form at the beginning of the buffer, read without the parser, which
- * stands between two requests. */
-static bool read_plain(struct http_conn *conn)
-{
-    const struct http_limits *limits = &conn->http->limits;
-    size_t head_bytes;
-    size_t body_bytes;
-    if (!http_head_read(conn->in, conn->in_bytes, &conn->head, &head_bytes, &body_bytes) ||
-        head_bytes > limits->header_bytes_max || conn->head.url.bytes > limits->url_bytes_max ||
-        body_bytes > limits->body_bytes_max || body_bytes > conn->in_bytes - head_bytes) {
-        return false;
-    }
-    conn->body = (struct http_piece){(uint32_t)head_bytes, (uint32_t)body_bytes};
-    conn->head_done = true;
-    conn->head_only = false;
-    conn->old = false;
-    conn->keep_alive = true;
-    conn->complete = true;
-    conn->fed = head_bytes + body_bytes;
-    return true;
 }
 
 static void drop_consumed(struct http_conn *conn)
@@ -746,14 +728,6 @@ static bool run(struct http_conn *conn)
         }
         if (conn->fed == conn->in_bytes || conn->out_bytes - conn->out_sent > KEEP_BYTES_MAX) {
             break;
-        }
-        if (conn->fed == 0) {
-            PROBE1(http_parse_begin, conn);
-            if (read_plain(conn)) {
-                hand_out(conn);
-                handed = true;
-                continue;
-            }
         }
         size_t taken;
         enum http1_end end = http1_feed(&conn->parser, &settings, conn->in + conn->fed,

@@ -16,6 +16,8 @@
 #include "base/err.h"
 #include "store/store.h"
 
+#define HTTP_HEADERS_MAX 64 /* lines; past it 431 */
+
 struct ev_loop;
 struct http;
 struct http_conn;
