@@ -79,24 +79,23 @@ int on_sample(void *context)
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, _Bool preempt, struct task_struct *before, struct task_struct *after)
 {
-    __u64 now = bpf_ktime_get_ns();
     __u32 tgid = after->tgid;
     struct away *away;
-    if (target_of(&tgid)) {
+    if (target_role(tgid)) {
         away = bpf_task_storage_get(&aways, after, 0, 0);
         if (away && away->ns) {
-            add(&away->key, now - away->ns);
+            add(&away->key, bpf_ktime_get_ns() - away->ns);
             away->ns = 0;
         }
     }
     tgid = before->tgid;
-    if (target_of(&tgid)) {
+    if (target_role(tgid)) {
         away = bpf_task_storage_get(&aways, before, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
         if (away) {
             away->key.tgid = tgid;
             away->key.kernel = bpf_get_stackid(ctx, &stacks, 2); /* without this program itself */
             away->key.user = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK);
-            away->ns = now;
+            away->ns = bpf_ktime_get_ns();
         }
     }
     return 0;

@@ -11,27 +11,18 @@ char LICENSE[] SEC("license") = "GPL";
 
 static __always_inline int enter(long nr)
 {
-    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    if (!target_marked(tgid)) {
-        return 0;
-    }
-    /* A thread that has one is a target's: only processes that end are taken from the targets. */
-    struct call *call = call_here();
-    if (call || bpf_map_lookup_elem(&targets, &tgid)) {
-        call_begin(call, nr);
+    __u32 tgid;
+    if (target_current(&tgid)) {
+        call_begin(call_here(), nr);
     }
     return 0;
 }
 
 static __always_inline int leave(long result)
 {
-    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    if (!target_marked(tgid)) {
-        return 0;
-    }
-    struct call *call = call_here();
-    if (call || bpf_map_lookup_elem(&targets, &tgid)) {
-        call_end(call, tgid, result);
+    __u32 tgid;
+    if (target_current(&tgid)) {
+        call_end(call_here(), tgid, result);
     }
     return 0;
 }

@@ -163,10 +163,14 @@ static void add_process(struct target *target, struct loader *const *loaders, in
         struct target_entry entry = {.role = process->role};
         __u32 tgid = (__u32)pid;
         __u32 slot = tgid & (TARGET_MARKS - 1);
-        __u32 marked = 1;
         for (int i = 0; i < loaders_len; i++) {
-            loader_map_set(loaders[i], "target_marks", &slot, &marked);
+            struct target_mark mark = {0};
             loader_map_set(loaders[i], "targets", &tgid, &entry);
+            loader_map_get(loaders[i], "target_marks", &slot, &mark);
+            bool shared = mark.tgid != 0 && mark.tgid != tgid;
+            mark = (struct target_mark){.tgid = shared ? TARGET_MARK_SHARED : tgid,
+                                        .role = entry.role};
+            loader_map_set(loaders[i], "target_marks", &slot, &mark);
         }
     }
 }

@@ -18,6 +18,13 @@ struct target_entry {
     __u32 reserved;
 };
 
+/* What stands at a process's place in the table of marks. */
+struct target_mark {
+    __u32 tgid; /* 0: nobody; TARGET_MARK_SHARED: several, look into the map */
+    __u32 role;
+};
+#define TARGET_MARK_SHARED 0xffffffffu
+
 struct target_name {
     char text[TARGET_NAME_BYTES];
 };

@@ -170,12 +170,12 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(on_return, struct pt_regs *regs, long result)
 {
     __u32 tgid;
-    struct target_entry *target = target_current(&tgid);
-    if (!target) {
+    __u32 role = target_current(&tgid);
+    if (!role) {
         return 0;
     }
     struct thread_times *times = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, 0);
-    if (times && target->role == TARGET_CLIENT) {
+    if (times && role == TARGET_CLIENT) {
         http_call(regs, result, tgid, (__u32)bpf_get_current_pid_tgid());
     }
     if (times && times->call_ns) {
@@ -189,21 +189,20 @@ int BPF_PROG(on_return, struct pt_regs *regs, long result)
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, _Bool preempt, struct task_struct *before, struct task_struct *after)
 {
-    __u64 now = bpf_ktime_get_ns();
     struct thread_times *times;
     __u32 tgid = after->tgid;
-    if (target_of(&tgid)) {
+    if (target_role(tgid)) {
         times = bpf_task_storage_get(&threads, after, 0, 0);
         if (times && times->away_ns) {
-            send_slice(WIRE_OFF_CPU, tgid, after->pid, 0, times->away_ns, now);
+            send_slice(WIRE_OFF_CPU, tgid, after->pid, 0, times->away_ns, bpf_ktime_get_ns());
             times->away_ns = 0;
         }
     }
     tgid = before->tgid;
-    if (target_of(&tgid)) {
+    if (target_role(tgid)) {
         times = bpf_task_storage_get(&threads, before, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
         if (times) {
-            times->away_ns = now;
+            times->away_ns = bpf_ktime_get_ns();
         }
     }
     return 0;

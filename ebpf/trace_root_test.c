@@ -3,15 +3,19 @@
 #include "base/test.h"
 
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <math.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/child.h"
@@ -20,6 +24,7 @@
 #include "base/redis_server.h"
 #include "base/temp_dir.h"
 #include "loader.h"
+#include "target_shared.h"
 #include "trace_fixture.h"
 
 static struct redis_server server;
@@ -426,6 +431,93 @@ static void restarted_server_is_followed_from_its_first_command(void **state)
     json_free(report);
 }
 
+/* A process of this number, which makes ten calls of getppid for each byte of a pipe. */
+static pid_t caller_start(pid_t wanted, int *out_fd)
+{
+    int order[2], done[2];
+    assert_int_equal(pipe2(order, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(done, O_CLOEXEC), 0);
+    struct clone_args args = {.exit_signal = SIGCHLD,
+                              .set_tid = wanted > 0 ? (uintptr_t)&wanted : 0,
+                              .set_tid_size = wanted > 0};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0) {
+        char byte;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (read(order[0], &byte, 1) == 1) {
+            for (int i = 0; i < 10; i++) {
+                syscall(SYS_getppid);
+            }
+            if (write(done[1], &byte, 1) != 1) {
+                break;
+            }
+        }
+        _exit(0);
+    }
+    close(order[0]);
+    close(done[1]);
+    if (pid < 0) {
+        close(order[1]);
+        close(done[0]);
+    }
+    out_fd[0] = order[1];
+    out_fd[1] = done[0];
+    return pid;
+}
+
+static double calls_of(const struct json *report, pid_t pid)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", (int)pid);
+    for (const struct json *row = json_first(json_get(report, "syscalls")); row != NULL;
+         row = json_next(row)) {
+        if (strcmp(json_string(json_get(row, "pid"), ""), text) == 0 &&
+            strcmp(json_string(json_get(row, "syscall"), ""), "getppid") == 0) {
+            return json_number(json_get(row, "count"), -1);
+        }
+    }
+    return 0;
+}
+
+/* Three processes that have one place in the kernel's table of marks. */
+static void processes_whose_numbers_collide_are_told_apart(void **state)
+{
+    (void)state;
+    pid_t pids[3];
+    int fds[3][2];
+    pids[0] = caller_start(0, fds[0]);
+    assert_true(pids[0] > 0);
+    /* Upwards or downwards: the highest number may be 32768; some may be taken. */
+    for (int i = 1, k = 1; i < 3; k++) {
+        assert_true(k < 16);
+        pid_t wanted = pids[0] + (k % 2 == 1 ? 1 : -1) * (k + 1) / 2 * TARGET_MARKS;
+        pids[i] = wanted > 300 ? caller_start(wanted, fds[i]) : -1;
+        i += pids[i] > 0;
+    }
+    for (int traced = 1; traced < 3; traced++) {
+        char list[64];
+        snprintf(list, sizeof list, traced == 1 ? "%d" : "%d,%d", (int)pids[0], (int)pids[1]);
+        struct tracer tracer;
+        tracer_start(&tracer, (const char *[]){"syscalls", "--pid", list, NULL});
+        for (int n = 0; n < 30; n++) {
+            char byte = 'x';
+            assert_int_equal(write(fds[n % 3][0], &byte, 1), 1);
+            assert_int_equal(read(fds[n % 3][1], &byte, 1), 1);
+        }
+        struct json *report = tracer_stop(&tracer);
+        for (int i = 0; i < 3; i++) {
+            assert_count(calls_of(report, pids[i]), i < traced ? 100 : 0);
+        }
+        json_free(report);
+    }
+    for (int i = 0; i < 3; i++) {
+        close(fds[i][0]);
+        close(fds[i][1]);
+        kill(pids[i], SIGKILL);
+        assert_int_equal(waitpid(pids[i], NULL, 0), pids[i]);
+    }
+}
+
 static void tracer_ends_when_its_process_ends(void **state)
 {
     (void)state;
@@ -579,6 +671,7 @@ int main(void)
         cmocka_unit_test(leases_of_codeqd_are_counted_task_by_task),
         cmocka_unit_test(bpf_and_perfmon_are_enough_and_each_is_named_when_missing),
         cmocka_unit_test(restarted_server_is_followed_from_its_first_command),
+        cmocka_unit_test(processes_whose_numbers_collide_are_told_apart),
         cmocka_unit_test(tracer_ends_when_its_process_ends),
         cmocka_unit_test(profile_finds_the_servers_stacks_on_and_off_the_cpu),
         cmocka_unit_test(metrics_are_served_with_the_counts),

@@ -590,7 +590,7 @@ static __always_inline long step(struct wire_context *context, const int request
     }
     int what = resp_step(context, dir, window, request);
     if (what != RESP_NEED_READ) {
-        return what != RESP_MORE;
+        return what != RESP_MORE || window->pos >= window->total;
     }
     __u64 n = window->total - window->pos;
     if (n > RESP_WINDOW_BYTES) {
@@ -1101,12 +1101,12 @@ int BPF_PROG(on_enter, struct pt_regs *regs, long nr)
         return 0;
     }
     __u32 tgid;
-    struct target_entry *target = target_current(&tgid);
-    if (!target) {
+    __u32 role = target_current(&tgid);
+    if (!role) {
         return 0;
     }
     if (matters) {
-        wire_enter(regs, (__u32)nr, tgid, target->role);
+        wire_enter(regs, (__u32)nr, tgid, role);
     }
     if (calls_config.on) {
         call_begin(call_here(), nr); /* last: what is done here is no time of the call */
@@ -1122,10 +1122,10 @@ int BPF_PROG(on_exit, struct pt_regs *regs, long result)
         return 0;
     }
     __u32 tgid;
-    struct target_entry *target = target_current(&tgid);
-    if (!target) {
+    __u32 role = target_current(&tgid);
+    if (!role) {
         return 0;
     }
     __u64 now = calls_config.on ? call_end(call_here(), tgid, result) : 0;
-    return matters ? wire_exit(regs, result, tgid, target->role, now) : 0;
+    return matters ? wire_exit(regs, result, tgid, role, now) : 0;
 }
