@@ -151,148 +151,161 @@ static int check_target(const struct http_target *target, const char *url, struc
                                strerror(-code));
 }
 
-static int measure(const struct load_plan *plan, const struct load_options *o,
-                   const struct load_cores *cores, struct live_profile *live,
-                   struct load_measured *run, struct err *err)
+/* The service that is there already: where it is, and the tokens for it. */
+static int aim(const struct load_plan *plan, const struct load_options *o, struct err *err)
 {
     struct load_spec *spec = &plan->load->spec;
-    struct service service = {0};
+    int code = http_target_parse(&spec->target, o->target, err);
+    code = code == 0 ? check_target(&spec->target, o->target, err) : code;
+    for (size_t i = 0; i < spec->tenant_count; i++) {
+        struct load_tenant *t = &spec->tenants[i];
+        snprintf(t->producer_token, sizeof t->producer_token, "%s", o->producer_token);
+        snprintf(t->worker_token, sizeof t->worker_token, "%s", o->worker_token);
+    }
+    const char *own = spec->tenant_count > 1          ? "several tenants"
+                      : plan->load->fault_count > 0   ? "faults"
+                      : plan->redis_masters > 0       ? "a Redis Cluster"
+                      : plan->service_args[0] != NULL ? "settings of the service"
+                                                      : NULL;
+    if (code == 0 && own != NULL) {
+        code = err_set(err, -EINVAL,
+                       "scenario '%s' has %s: it needs a service of its own, "
+                       "not --target",
+                       plan->id, own);
+    }
+    return code;
+}
+
+/* A service and a Redis of this run's own. */
+static int start(const struct load_plan *plan, const struct load_options *o,
+                 const struct load_cores *cores, struct service *service, struct err *err)
+{
     char codeqd[RESULT_PATH_MAX] = "";
-    int code = 0;
-    if (o->target != NULL) {
-        code = http_target_parse(&spec->target, o->target, err);
-        code = code == 0 ? check_target(&spec->target, o->target, err) : code;
-        for (size_t i = 0; i < spec->tenant_count; i++) {
-            struct load_tenant *t = &spec->tenants[i];
-            snprintf(t->producer_token, sizeof t->producer_token, "%s", o->producer_token);
-            snprintf(t->worker_token, sizeof t->worker_token, "%s", o->worker_token);
-        }
-        const char *own = spec->tenant_count > 1          ? "several tenants"
-                          : plan->load->fault_count > 0   ? "faults"
-                          : plan->redis_masters > 0       ? "a Redis Cluster"
-                          : plan->service_args[0] != NULL ? "settings of the service"
-                                                          : NULL;
-        if (code == 0 && own != NULL) {
-            code = err_set(err, -EINVAL,
-                           "scenario '%s' has %s: it needs a service of its own, "
-                           "not --target",
-                           plan->id, own);
-        }
-    } else {
-        programs_codeqd(codeqd, sizeof codeqd);
-        if (o->codeqd != NULL) {
-            snprintf(codeqd, sizeof codeqd, "%s", o->codeqd);
-        }
-        if (codeqd[0] == '\0') {
-            return err_set(err, -ENOENT,
-                           "codeqd: not beside this program: build it, or give "
-                           "--codeqd or --target");
-        }
-        struct service_options options = {
-            .codeqd = codeqd,
-            .redis_config = plan->redis_config,
-            .redis_masters = plan->redis_masters,
-            .codeqd_args = plan->service_args,
-            .cores = cores->placement != LOAD_FREE ? &cores->service : NULL,
-            .tenant_count = spec->tenant_count,
-        };
-        code = service_start(&service, &options, spec, err);
-        if (code == 0) {
-            service_plan_faults(&service, plan->load);
-        }
+    programs_codeqd(codeqd, sizeof codeqd);
+    if (o->codeqd != NULL) {
+        snprintf(codeqd, sizeof codeqd, "%s", o->codeqd);
     }
-    if (code != 0) {
-        return code;
+    if (codeqd[0] == '\0') {
+        return err_set(err, -ENOENT,
+                       "codeqd: not beside this program: build it, or give "
+                       "--codeqd or --target");
     }
-    load_cores_enter(cores);
+    const struct service_options options = {
+        .codeqd = codeqd,
+        .redis_config = plan->redis_config,
+        .redis_masters = plan->redis_masters,
+        .codeqd_args = plan->service_args,
+        .cores = cores->placement != LOAD_FREE ? &cores->service : NULL,
+        .tenant_count = plan->load->spec.tenant_count,
+    };
+    int code = service_start(service, &options, &plan->load->spec, err);
+    if (code == 0) {
+        service_plan_faults(service, plan->load);
+    }
+    return code;
+}
+
+/* Scenarios that offer a multiple of what the service can do find that out first. */
+static int find_saturation(const struct load_plan *plan, double *out_per_sec, struct err *err)
+{
+    struct load_spec *spec = &plan->load->spec;
+    if (plan->load->saturation_times <= 0) {
+        return 0;
+    }
+    stop_requested = cmd_stopped();
+    int code =
+        load_saturation_probe(spec, plan->load->saturation_ns, plan->load->saturation_concurrency,
+                              &stop_requested, out_per_sec, err);
+    return code == 0 ? load_offer(spec, plan->load->saturation_times * *out_per_sec, err) : code;
+}
+
+/* What the run used of the machine, from the looks before and after it. */
+struct looks {
+    int64_t pauses[2]; /* of codeqd and Redis */
+    int64_t cpu_ns[2]; /* codeqd, Redis */
+    struct noise_sample noise;
+};
+
+static void look(const struct service *service, struct looks *out)
+{
+    count_pauses(service, out->pauses);
+    out->cpu_ns[0] = process_cpu_ns(service->codeqd.pid);
+    out->cpu_ns[1] = service_redis_cpu_ns(service);
+    noise_take(&out->noise);
+}
+
+static void compare_looks(const struct looks *before, const struct looks *after,
+                          const struct load_options *o, struct load_measured *run)
+{
+    /* A Redis that was restarted begins at 0: its earlier use is not known. */
+    run->codeqd_cpu_us = used_us(before->cpu_ns[0], after->cpu_ns[0]);
+    run->redis_cpu_us = used_us(before->cpu_ns[1], after->cpu_ns[1]);
+    if (o->redis != NULL && run->redis_after.cpu_us >= run->redis_before.cpu_us) {
+        run->redis_cpu_us = (int64_t)(run->redis_after.cpu_us - run->redis_before.cpu_us);
+    }
+    run->switches = before->pauses[0] >= 0 ? after->pauses[0] - before->pauses[0] : -1;
+    run->faults = before->pauses[1] >= 0 ? after->pauses[1] - before->pauses[1] : -1;
+    noise_between(&before->noise, &after->noise, &run->noise);
+    double seconds = (double)(after->noise.at_ns - before->noise.at_ns) / (double)NS_PER_SEC;
+    double own_us = fmax(0, (double)run->codeqd_cpu_us) + fmax(0, (double)run->redis_cpu_us);
+    double own = (own_us / 1e6 / seconds + run->result.cpu_ratio) / fmax(1, before->noise.cores);
+    noise_words(&run->noise, own, run->noise_words, sizeof run->noise_words);
+    size_t said = strlen(run->noise_words);
+    redis_words(&run->redis_before, &run->redis_after, run->noise_words + said,
+                sizeof run->noise_words - said);
+}
+
+/* Load what is there: service (none of it with a target) and the plan's target. */
+static int load_once(const struct load_plan *plan, const struct load_options *o,
+                     struct service *service, struct live_profile *live, struct load_measured *run,
+                     struct err *err)
+{
     double saturation_per_sec = 0;
-    if (plan->load->saturation_times > 0) {
-        stop_requested = cmd_stopped();
-        code = load_saturation_probe(spec, plan->load->saturation_ns,
-                                     plan->load->saturation_concurrency, &stop_requested,
-                                     &saturation_per_sec, err);
-        code = code != 0 ? code
-                         : load_offer(spec, plan->load->saturation_times * saturation_per_sec, err);
-        if (code != 0) {
-            if (o->target == NULL) {
-                service_stop(&service);
-            }
-            return code;
-        }
-    }
-    struct watch watch = {.live = live, .service = o->target == NULL ? &service : NULL};
-    bool terminal = isatty(STDERR_FILENO) != 0;
-    load_screen_init(&watch.screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL,
-                     plan->id);
+    int code = find_saturation(plan, &saturation_per_sec, err);
     const char *place = o->redis;
-    if (place == NULL && service_redis_count(&service) > 0) {
-        place = service_redis(&service, 0)->socket_path;
-        for (size_t i = 0; i < service_redis_count(&service) && code == 0; i++) {
-            code = redis_watch_events(service_redis(&service, i)->socket_path, err);
-        }
+    if (place == NULL && service_redis_count(service) > 0) {
+        place = service_redis(service, 0)->socket_path;
+    }
+    for (size_t i = 0; i < service_redis_count(service) && code == 0; i++) {
+        code = redis_watch_events(service_redis(service, i)->socket_path, err);
     }
     if (code == 0 && place != NULL) {
         code = redis_look_take(place, &run->redis_before, err);
     }
     if (code != 0) {
-        if (o->target == NULL) {
-            service_stop(&service);
-        }
         return code;
     }
-    int64_t pauses[2][2];
-    count_pauses(&service, pauses[0]);
-    struct noise_sample before, after;
-    int64_t cpu_ns[2] = {process_cpu_ns(service.codeqd.pid), service_redis_cpu_ns(&service)};
-    noise_take(&before);
+    struct watch watch = {.live = live, .service = o->target == NULL ? service : NULL};
+    bool terminal = isatty(STDERR_FILENO) != 0;
+    load_screen_init(&watch.screen, stderr, terminal, terminal && getenv("NO_COLOR") == NULL,
+                     plan->id);
+    struct looks before, after;
+    look(service, &before);
     stop_requested = cmd_stopped();
     if (live != NULL) {
-        live_profile_watch(live, service.codeqd.pid, service_redis(&service, 0)->child.pid);
+        live_profile_watch(live, service->codeqd.pid, service_redis(service, 0)->child.pid);
     }
-    code = load_run(spec, &stop_requested, draw, &watch, &run->result, err);
-    noise_take(&after);
+    code = load_run(&plan->load->spec, &stop_requested, draw, &watch, &run->result, err);
     load_screen_erase(&watch.screen);
     if (live != NULL) {
         live_profile_end(live);
     }
-    if (code == 0) {
-        int64_t now_ns[2] = {process_cpu_ns(service.codeqd.pid), service_redis_cpu_ns(&service)};
-        /* A Redis that was restarted begins at 0: its earlier use is not known. */
-        run->codeqd_cpu_us = used_us(cpu_ns[0], now_ns[0]);
-        run->redis_cpu_us = used_us(cpu_ns[1], now_ns[1]);
-        count_pauses(&service, pauses[1]);
-        run->switches = pauses[0][0] >= 0 ? pauses[1][0] - pauses[0][0] : -1;
-        run->faults = pauses[0][1] >= 0 ? pauses[1][1] - pauses[0][1] : -1;
-        if (place != NULL) {
-            code = redis_look_take(place, &run->redis_after, err);
-        }
-        if (o->redis != NULL && run->redis_after.cpu_us >= run->redis_before.cpu_us) {
-            run->redis_cpu_us = (int64_t)(run->redis_after.cpu_us - run->redis_before.cpu_us);
-        }
-        run->codeqd_rss_kb = process_rss_kb(service.codeqd.pid);
-        run->result.saturation_per_sec = saturation_per_sec;
-        int64_t peak_kb = process_peak_kb(service.codeqd.pid);
-        run->result.service_peak_kb = peak_kb > 0 ? peak_kb : 0;
-        noise_between(&before, &after, &run->noise);
-        double seconds = (double)(after.at_ns - before.at_ns) / (double)NS_PER_SEC;
-        double own_us = fmax(0, (double)run->codeqd_cpu_us) + fmax(0, (double)run->redis_cpu_us);
-        double own = (own_us / 1e6 / seconds + run->result.cpu_ratio) / fmax(1, before.cores);
-        noise_words(&run->noise, own, run->noise_words, sizeof run->noise_words);
-        size_t said = strlen(run->noise_words);
-        redis_words(&run->redis_before, &run->redis_after, run->noise_words + said,
-                    sizeof run->noise_words - said);
-        judge_steadiness(plan->load, run);
-        if (code == 0 && service.fault_error.text[0] != '\0') {
-            code = err_set(err, -EIO, "fault: %s", service.fault_error.text);
-        }
-        if (code != 0) {
-            load_result_fini(&run->result);
-        }
+    if (code != 0) {
+        return code;
     }
-    int exit_code = o->target == NULL ? service_stop(&service) : 0;
-    if (code == 0 && exit_code != 0) {
+    look(service, &after);
+    code = place != NULL ? redis_look_take(place, &run->redis_after, err) : 0;
+    compare_looks(&before, &after, o, run);
+    run->codeqd_rss_kb = process_rss_kb(service->codeqd.pid);
+    int64_t peak_kb = process_peak_kb(service->codeqd.pid);
+    run->result.service_peak_kb = peak_kb > 0 ? peak_kb : 0;
+    run->result.saturation_per_sec = saturation_per_sec;
+    judge_steadiness(plan->load, run);
+    if (code == 0 && service->fault_error.text[0] != '\0') {
+        code = err_set(err, -EIO, "fault: %s", service->fault_error.text);
+    }
+    if (code != 0) {
         load_result_fini(&run->result);
-        code = err_set(err, -EIO, "codeqd ended with exit code %d", exit_code);
     }
     return code;
 }
@@ -301,9 +314,20 @@ int load_measure_once(const struct load_plan *plan, const struct load_options *o
                       struct live_profile *live, struct load_measured *run, struct err *err)
 {
     struct load_cores cores;
+    struct service service = {0};
     load_cores_choose(&cores, o->placement);
-    int code = measure(plan, o, &cores, live, run, err);
+    int code = o->target != NULL ? aim(plan, o, err) : start(plan, o, &cores, &service, err);
+    if (code != 0) {
+        return code;
+    }
+    load_cores_enter(&cores);
+    code = load_once(plan, o, &service, live, run, err);
     load_cores_leave(&cores);
+    int exit_code = o->target == NULL ? service_stop(&service) : 0;
+    if (code == 0 && exit_code != 0) {
+        load_result_fini(&run->result);
+        code = err_set(err, -EIO, "codeqd ended with exit code %d", exit_code);
+    }
     return code;
 }
 
