@@ -34,6 +34,7 @@
 
 #define HEAD_BYTES_MAX 768
 #define SEGMENTS_MAX 8
+#define ROUTES_MAX 64
 #define PING_SECONDS 10. /* between looks whether the subscription is alive */
 #define TURN_ROUNDS_MAX 64 /* of flush and hand out, before the loop looks at its sockets again */
 
@@ -43,6 +44,23 @@ struct redis_watch {
     ev_timer timer;
     int fd; /* that io watches; -1: none */
     int64_t timer_at_ns;
+};
+
+struct segment {
+    const char *data;
+    size_t bytes;
+};
+
+/* Routes with their patterns taken apart, in the tables' order. */
+struct path {
+    const struct route *route;
+    size_t count;
+    struct segment segments[SEGMENTS_MAX]; /* data NULL: a parameter */
+};
+
+struct paths {
+    size_t count;
+    struct path all[ROUTES_MAX];
 };
 
 struct server {
@@ -65,6 +83,7 @@ struct server {
     struct gather_counters gathered; /* as last counted */
     struct rng rng;
     char redis_url[512];
+    struct paths paths;
 };
 
 /* The record beside each connection. */
@@ -88,11 +107,6 @@ static struct server *server_of(struct service *service)
 static const struct route *const tables[] = {
     api_tasks_routes,  api_admin_routes, api_dead_routes, api_subscriptions_routes,
     api_topics_routes, metrics_routes,   openapi_routes};
-
-struct segment {
-    const char *data;
-    size_t bytes;
-};
 
 static size_t split(const char *path, size_t bytes, struct segment *out)
 {
@@ -155,52 +169,65 @@ static char *decode(struct request *request, const char *data, size_t bytes, boo
     return json_utf8_valid(out, n) ? out : NULL;
 }
 
-/* Does the pattern fit? Compares segment by segment; params are those of the fit. */
-static bool fits(const char *pattern, const struct segment *path, size_t count,
-                 struct segment *params)
+static void paths_init(struct paths *paths)
 {
-    size_t at = 0;
-    size_t taken = 0;
-    const char *p = pattern;
-    while (*p == '/') {
-        p++;
-        const char *end = strchrnul(p, '/');
-        size_t bytes = (size_t)(end - p);
-        if (at == count) {
-            return false;
-        }
-        if (*p == ':') {
-            if (path[at].bytes == 0 || taken == REQUEST_PARAMS_MAX) {
-                return false;
+    for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
+        for (const struct route *r = tables[t]; r->pattern != NULL; r++) {
+            assert(paths->count < ROUTES_MAX);
+            struct path *path = &paths->all[paths->count++];
+            path->route = r;
+            path->count = split(r->pattern, strlen(r->pattern), path->segments);
+            size_t taken = 0;
+            for (size_t i = 0; i < path->count; i++) {
+                if (path->segments[i].data[0] == ':') {
+                    path->segments[i].data = NULL;
+                    taken++;
+                }
             }
-            params[taken++] = path[at];
-        } else if (bytes != path[at].bytes || memcmp(p, path[at].data, bytes) != 0) {
+            assert(path->count > 0 && taken <= REQUEST_PARAMS_MAX);
+        }
+    }
+}
+
+/* From the end: most begin alike. */
+static bool fits(const struct path *path, const struct segment *asked, size_t count)
+{
+    if (path->count != count) {
+        return false;
+    }
+    for (size_t i = count; i-- > 0;) {
+        const struct segment *s = &path->segments[i];
+        if (s->data == NULL
+                ? asked[i].bytes == 0
+                : s->bytes != asked[i].bytes || memcmp(s->data, asked[i].data, s->bytes) != 0) {
             return false;
         }
-        at++;
-        p = end;
     }
-    return at == count;
+    return true;
 }
 
 /* Literal routes stand before those with a parameter in each table, so the first fit is right. */
-static const struct route *find_route(const struct http_request *http, struct segment *params,
-                                      bool *out_path_known)
+static const struct route *find_route(const struct paths *paths, const struct http_request *http,
+                                      struct segment *params, bool *out_path_known)
 {
-    struct segment path[SEGMENTS_MAX];
-    size_t count = split(http->path.data, http->path.bytes, path);
+    struct segment asked[SEGMENTS_MAX];
+    size_t count = split(http->path.data, http->path.bytes, asked);
     enum http_verb method = http->method == HTTP_METHOD_HEAD ? HTTP_METHOD_GET : http->method;
     *out_path_known = false;
-    for (size_t t = 0; count > 0 && t < sizeof(tables) / sizeof(tables[0]); t++) {
-        for (const struct route *r = tables[t]; r->pattern != NULL; r++) {
-            if (r->method == method) {
-                if (fits(r->pattern, path, count, params)) {
-                    return r;
+    for (size_t i = 0; count > 0 && i < paths->count; i++) {
+        const struct path *path = &paths->all[i];
+        if (path->route->method == method && fits(path, asked, count)) {
+            size_t taken = 0;
+            for (size_t s = 0; s < count; s++) {
+                if (path->segments[s].data == NULL) {
+                    params[taken++] = asked[s];
                 }
-            } else if (!*out_path_known && fits(r->pattern, path, count, params)) {
-                *out_path_known = true;
             }
+            return path->route;
         }
+    }
+    for (size_t i = 0; count > 0 && i < paths->count; i++) {
+        *out_path_known = *out_path_known || fits(&paths->all[i], asked, count);
     }
     return NULL;
 }
@@ -505,7 +532,7 @@ static void on_request(void *arg, struct http_request *http)
 
     struct segment params[REQUEST_PARAMS_MAX] = {0};
     bool path_known = false;
-    request->route = find_route(http, params, &path_known);
+    request->route = find_route(&server->paths, http, params, &path_known);
     if (request->route == NULL) {
         request_answer_error(request, path_known ? 405 : 404,
                              path_known ? "method not allowed" : "not found");
@@ -838,6 +865,7 @@ struct server *server_new(const struct server_options *options, struct err *err)
     ev_init(&server->held, on_held_timer);
     snprintf(server->redis_url, sizeof(server->redis_url), "%s", options->redis_url);
     rng_init(&server->rng, rng_seed_system());
+    paths_init(&server->paths);
 
     struct backoff_policy backoff = BACKOFF_POLICY_DEFAULT;
     backoff_kind_parse(config->backoff_policy, &backoff.kind, NULL);
