@@ -4,25 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hex.h"
+
 #define SEQUENCE_LIMIT 65536
 #define TIME_MS_LIMIT (INT64_C(1) << 48)
-
-static const char hex_digits[] = "0123456789abcdef";
-
-/* 0..15, or -1. Upper case only where any_case: a member has one spelling, a UUID has two. */
-static int hex_value(char c, bool any_case)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    if (any_case && c >= 'A' && c <= 'F') {
-        return c - 'A' + 10;
-    }
-    return -1;
-}
 
 static bool id_bytes_valid(const uint8_t *bytes)
 {
@@ -67,11 +52,9 @@ struct task_id task_id_next(struct task_id_maker *maker, int64_t now_ms, uint16_
 
 int64_t task_id_time_ms(const struct task_id *id)
 {
-    int64_t ms = 0;
-    for (int i = 0; i < 6; i++) {
-        ms = ms << 8 | id->bytes[i];
-    }
-    return ms;
+    uint64_t first;
+    memcpy(&first, id->bytes, sizeof(first));
+    return (int64_t)(be64toh(first) >> 16);
 }
 
 uint16_t task_id_queue(const struct task_id *id)
@@ -90,38 +73,58 @@ bool task_id_equal(const struct task_id *a, const struct task_id *b)
     return memcmp(a->bytes, b->bytes, TASK_ID_BYTES) == 0;
 }
 
+/* 32 digits of 16 bytes. */
+static void put_bytes(char *out, const void *bytes)
+{
+    for (int i = 0; i < TASK_ID_BYTES / 4; i++) {
+        uint32_t word;
+        memcpy(&word, (const char *)bytes + 4 * i, sizeof(word));
+        hex_put8(out + 8 * i, be32toh(word));
+    }
+}
+
+static bool get_bytes(const char *text, bool any_case, void *out)
+{
+    bool good = true;
+    for (int i = 0; i < TASK_ID_BYTES / 4; i++) {
+        uint32_t word;
+        good = hex_get8(text + 8 * i, any_case, &word) && good;
+        word = htobe32(word);
+        memcpy((char *)out + 4 * i, &word, sizeof(word));
+    }
+    return good;
+}
+
 void task_id_format(const struct task_id *id, char out[TASK_ID_TEXT_BYTES])
 {
-    char *p = out;
-    for (int i = 0; i < TASK_ID_BYTES; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            *p++ = '-';
-        }
-        *p++ = hex_digits[id->bytes[i] >> 4];
-        *p++ = hex_digits[id->bytes[i] & 15];
-    }
-    *p = '\0';
+    char digits[2 * TASK_ID_BYTES];
+    put_bytes(digits, id->bytes);
+    memcpy(out, digits, 8);
+    out[8] = '-';
+    memcpy(out + 9, digits + 8, 4);
+    out[13] = '-';
+    memcpy(out + 14, digits + 12, 4);
+    out[18] = '-';
+    memcpy(out + 19, digits + 16, 4);
+    out[23] = '-';
+    memcpy(out + 24, digits + 20, 12);
+    out[36] = '\0';
 }
 
 int task_id_parse(const char *text, size_t bytes, struct task_id *out)
 {
-    if (bytes != TASK_ID_TEXT_BYTES - 1) {
+    if (bytes != TASK_ID_TEXT_BYTES - 1 || text[8] != '-' || text[13] != '-' || text[18] != '-' ||
+        text[23] != '-') {
         return -EINVAL;
     }
+    char digits[2 * TASK_ID_BYTES];
+    memcpy(digits, text, 8);
+    memcpy(digits + 8, text + 9, 4);
+    memcpy(digits + 12, text + 14, 4);
+    memcpy(digits + 16, text + 19, 4);
+    memcpy(digits + 20, text + 24, 12);
     struct task_id id;
-    const char *p = text;
-    for (int i = 0; i < TASK_ID_BYTES; i++) {
-        if ((i == 4 || i == 6 || i == 8 || i == 10) && *p++ != '-') {
-            return -EINVAL;
-        }
-        int high = hex_value(*p++, true);
-        int low = hex_value(*p++, true);
-        if (high < 0 || low < 0) {
-            return -EINVAL;
-        }
-        id.bytes[i] = (uint8_t)(high << 4 | low);
-    }
-    if (!id_bytes_valid(id.bytes)) {
+    if (!get_bytes(digits, true, id.bytes) || !id_bytes_valid(id.bytes)) {
         return -EINVAL;
     }
     *out = id;
@@ -132,23 +135,13 @@ int task_id_parse(const char *text, size_t bytes, struct task_id *out)
 
 #define AT_PRIORITY 16
 #define AT_ATTEMPTS 17
-#define AT_MAX 21
 #define AT_GENERATION 25
 
-static void put_hex(char *out, uint32_t value, int digits)
-{
-    for (int i = digits - 1; i >= 0; i--) {
-        out[i] = hex_digits[value & 15];
-        value >>= 4;
-    }
-}
-
-static uint32_t get_hex(const char *text, int digits)
+/* Attempts and their maximum stand side by side: eight digits of two numbers. */
+static uint32_t get_numbers(const struct task_member *member, int at)
 {
     uint32_t value = 0;
-    for (int i = 0; i < digits; i++) {
-        value = value << 4 | ((uint32_t)hex_value(text[i], false) & 15);
-    }
+    (void)hex_get8(member->bytes + at, false, &value); /* looked at when it came in */
     return value;
 }
 
@@ -160,9 +153,8 @@ struct task_member task_member_first(const struct task_id *id, uint8_t priority,
     struct task_member member;
     memcpy(member.bytes, id->bytes, TASK_ID_BYTES);
     member.bytes[AT_PRIORITY] = (char)('0' + priority);
-    put_hex(member.bytes + AT_ATTEMPTS, 0, 4);
-    put_hex(member.bytes + AT_MAX, max_attempts, 4);
-    put_hex(member.bytes + AT_GENERATION, 1, 8);
+    hex_put8(member.bytes + AT_ATTEMPTS, max_attempts);
+    hex_put8(member.bytes + AT_GENERATION, 1);
     return member;
 }
 
@@ -172,10 +164,10 @@ int task_member_from_bytes(const char *bytes, size_t count, struct task_member *
         bytes[AT_PRIORITY] < '0' || bytes[AT_PRIORITY] > '9') {
         return -EINVAL;
     }
-    for (int i = AT_ATTEMPTS; i < TASK_MEMBER_BYTES; i++) {
-        if (hex_value(bytes[i], false) < 0) {
-            return -EINVAL;
-        }
+    uint32_t any;
+    if (!hex_get8(bytes + AT_ATTEMPTS, false, &any) ||
+        !hex_get8(bytes + AT_GENERATION, false, &any)) {
+        return -EINVAL;
     }
     memcpy(out->bytes, bytes, TASK_MEMBER_BYTES);
     return 0;
@@ -195,17 +187,17 @@ uint8_t task_member_priority(const struct task_member *member)
 
 uint16_t task_member_attempts(const struct task_member *member)
 {
-    return (uint16_t)get_hex(member->bytes + AT_ATTEMPTS, 4);
+    return (uint16_t)(get_numbers(member, AT_ATTEMPTS) >> 16);
 }
 
 uint16_t task_member_max_attempts(const struct task_member *member)
 {
-    return (uint16_t)get_hex(member->bytes + AT_MAX, 4);
+    return (uint16_t)get_numbers(member, AT_ATTEMPTS);
 }
 
 uint32_t task_member_generation(const struct task_member *member)
 {
-    return get_hex(member->bytes + AT_GENERATION, 8);
+    return get_numbers(member, AT_GENERATION);
 }
 
 bool task_member_equal(const struct task_member *a, const struct task_member *b)
@@ -215,11 +207,7 @@ bool task_member_equal(const struct task_member *a, const struct task_member *b)
 
 void task_member_format(const struct task_member *member, char out[TASK_TOKEN_BYTES])
 {
-    for (int i = 0; i < TASK_ID_BYTES; i++) {
-        uint8_t byte = (uint8_t)member->bytes[i];
-        out[2 * i] = hex_digits[byte >> 4];
-        out[2 * i + 1] = hex_digits[byte & 15];
-    }
+    put_bytes(out, member->bytes);
     memcpy(out + 2 * TASK_ID_BYTES, member->bytes + TASK_ID_BYTES, TASK_MEMBER_TAIL_BYTES);
     out[TASK_TOKEN_BYTES - 1] = '\0';
 }
@@ -230,13 +218,8 @@ int task_member_parse(const char *text, size_t bytes, struct task_member *out)
         return -EINVAL;
     }
     char raw[TASK_MEMBER_BYTES];
-    for (int i = 0; i < TASK_ID_BYTES; i++) {
-        int high = hex_value(text[2 * i], false);
-        int low = hex_value(text[2 * i + 1], false);
-        if (high < 0 || low < 0) {
-            return -EINVAL;
-        }
-        raw[i] = (char)(high << 4 | low);
+    if (!get_bytes(text, false, raw)) {
+        return -EINVAL;
     }
     memcpy(raw + TASK_ID_BYTES, text + 2 * TASK_ID_BYTES, TASK_MEMBER_TAIL_BYTES);
     return task_member_from_bytes(raw, sizeof raw, out);

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 
 #include "base/buf.h"
+#include "base/hex.h"
 #include "base/json_tokens.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -407,7 +408,6 @@ void request_answer_store_error(struct request *request, const struct store_call
 static void put_request_id(struct server *server, struct record *record,
                            const struct http_request *http)
 {
-    static const char hex[] = "0123456789abcdef";
     const struct store_bytes *given = http_header(http, "x-request-id");
     char id[REQUEST_ID_BYTES_MAX];
     size_t bytes = 0;
@@ -422,11 +422,10 @@ static void put_request_id(struct server *server, struct record *record,
         }
     }
     if (bytes == 0) {
-        for (int word = 0; word < 2; word++) {
+        for (; bytes < 32; bytes += 16) {
             uint64_t r = rng_next(&server->rng);
-            for (int i = 0; i < 16; i++) {
-                id[bytes++] = hex[(r >> (4 * i)) & 15];
-            }
+            hex_put8(id + bytes, (uint32_t)r);
+            hex_put8(id + bytes + 8, (uint32_t)(r >> 32));
         }
     }
     head_put(record, "X-Request-Id: ", 14);
