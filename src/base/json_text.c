@@ -4,14 +4,6 @@
 
 #include "base/plain.h"
 
-char *text_put(char *at, const char *text, size_t bytes)
-{
-    if (bytes > 0) { /* text may be NULL then */
-        memcpy(at, text, bytes);
-    }
-    return at + bytes;
-}
-
 char *text_int(char *at, int64_t value)
 {
     char digits[24];
@@ -62,8 +54,10 @@ char *json_escape(char *at, const char *text, size_t bytes)
     const char *end = text + bytes;
     while (text < end) {
         const char *from = text;
-        while (end - text >= PLAIN_BYTES && plain_word(text)) {
-            text += PLAIN_BYTES;
+        unsigned plain = PLAIN_BYTES;
+        while (plain == PLAIN_BYTES && end - text >= PLAIN_BYTES) {
+            plain = plain_bytes(text);
+            text += plain;
         }
         while (text < end && !special[(unsigned char)*text]) {
             text++;

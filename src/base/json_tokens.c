@@ -161,8 +161,10 @@ static bool string(struct scan *scan)
     struct json_token *token = add(scan, JSON_STRING);
     const char *p = scan->p + 1;
     for (;;) {
-        while (scan->end - p >= PLAIN_BYTES && plain_word(p)) {
-            p += PLAIN_BYTES;
+        unsigned plain = PLAIN_BYTES;
+        while (plain == PLAIN_BYTES && scan->end - p >= PLAIN_BYTES) {
+            plain = plain_bytes(p);
+            p += plain;
         }
         while (p < scan->end && !special[(unsigned char)*p]) {
             p++;

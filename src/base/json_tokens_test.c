@@ -254,7 +254,7 @@ static void utf8_is_told_from_other_bytes(void **state)
     assert_false(json_utf8_valid("\xed\xa0\x80", 3));
 }
 
-static void eight_bytes_are_plain_where_each_of_them_is(void **state)
+static void bytes_are_plain_up_to_the_first_that_is_not(void **state)
 {
     (void)state;
     for (int c = 0; c < 256; c++) {
@@ -264,7 +264,12 @@ static void eight_bytes_are_plain_where_each_of_them_is(void **state)
                 char word[PLAIN_BYTES];
                 memset(word, *around, sizeof word);
                 word[at] = (char)c;
-                assert_int_equal(plain_word(word), c >= 0x20 && c < 0x80 && c != '"' && c != '\\');
+                bool plain = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+                assert_int_equal(plain_bytes(word), plain ? PLAIN_BYTES : at);
+                for (int next = at + 1; next < PLAIN_BYTES; next++) {
+                    word[next] = (char)(c * 31 + next); /* whatever follows it */
+                }
+                assert_true(plain || plain_bytes(word) == (unsigned)at);
             }
         }
     }
@@ -289,7 +294,7 @@ static void an_escape_is_found_wherever_it_stands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(eight_bytes_are_plain_where_each_of_them_is),
+        cmocka_unit_test(bytes_are_plain_up_to_the_first_that_is_not),
         cmocka_unit_test(an_escape_is_found_wherever_it_stands),
         cmocka_unit_test(strict_json_is_taken_and_nothing_else),
         cmocka_unit_test(depth_ends_where_the_other_reader_ends),
