@@ -45,37 +45,36 @@ static const struct json_token *token_of(const struct body_value *value)
 }
 
 /* Is this key's text name? Escaped ones are decoded to see. */
-static bool key_is(const struct body *body, const struct json_token *key, const char *name,
-                   size_t name_bytes)
+static bool key_is(const struct body *body, const struct json_token *key, const char *name)
 {
     const char *text = body->text + key->at + 1;
     if (!key->escaped) {
-        return key->bytes - 2 == name_bytes && memcmp(text, name, name_bytes) == 0;
+        /* An empty key's first byte is its closing quote. */
+        size_t bytes = key->bytes - 2;
+        return *text == *name && strncmp(text, name, bytes) == 0 && name[bytes] == '\0';
     }
     char decoded[256];
     return key->bytes < sizeof(decoded) &&
-           json_token_decode(key, body->text, decoded) == name_bytes &&
-           memcmp(decoded, name, name_bytes) == 0;
+           strlen(name) == json_token_decode(key, body->text, decoded) &&
+           strcmp(decoded, name) == 0;
 }
 
 int body_members(const struct body_value *value, const char *const *keys, size_t count,
                  struct body_value *out)
 {
     const struct json_token *object = token_of(value);
-    size_t key_bytes[BODY_KEYS_MAX];
     assert(count <= BODY_KEYS_MAX);
     if (object == NULL || object->type != JSON_OBJECT) {
         return -1;
     }
     for (size_t i = 0; i < count; i++) {
         out[i] = (struct body_value){0};
-        key_bytes[i] = strlen(keys[i]);
     }
     uint32_t t = value->token + 1;
     for (uint32_t left = object->count; left > 0; left--) {
         const struct json_token *key = &value->body->tokens->tokens[t];
         for (size_t i = 0; i < count && key[1].type != JSON_NULL; i++) {
-            if (key_is(value->body, key, keys[i], key_bytes[i])) {
+            if (key_is(value->body, key, keys[i])) {
                 out[i] = at(value->body, t + 1);
                 break;
             }

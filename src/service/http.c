@@ -1154,13 +1154,14 @@ void http_free(struct http *http)
     free(http);
 }
 
-const struct store_bytes *http_header(const struct http_request *request, const char *name)
+const struct store_bytes *http_header_find(const struct http_request *request, const char *name,
+                                           size_t bytes)
 {
-    size_t bytes = strlen(name);
     for (size_t i = 0; i < request->header_count; i++) {
-        if (request->headers[i].name.bytes == bytes &&
-            strncasecmp(request->headers[i].name.data, name, bytes) == 0) {
-            return &request->headers[i].value;
+        const struct http_header *header = &request->headers[i];
+        if (header->name.bytes == bytes && (header->name.data[0] | 0x20) == name[0] &&
+            strncasecmp(header->name.data, name, bytes) == 0) {
+            return &header->value;
         }
     }
     return NULL;

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "store/store.h"
@@ -101,5 +102,11 @@ char *http_answer_begin(struct http_conn *conn, int status, const char *head, si
                         size_t bytes_max);
 void http_answer_end(struct http_conn *conn, char *end);
 
-/* Header by name in any case. NULL: absent. */
-const struct store_bytes *http_header(const struct http_request *request, const char *name);
+/* Header by name (lower case) in any case. NULL: absent. */
+const struct store_bytes *http_header_find(const struct http_request *request, const char *name,
+                                           size_t bytes);
+static inline const struct store_bytes *http_header(const struct http_request *request,
+                                                    const char *name)
+{
+    return http_header_find(request, name, strlen(name)); /* of a literal: while compiling */
+}

@@ -433,18 +433,20 @@ static void put_request_id(struct server *server, struct record *record,
     head_put(record, "\r\n", 2);
 }
 
+static void copy_text(char *out, size_t room, const char *text)
+{
+    size_t bytes = strnlen(text, room - 1);
+    memcpy(out, text, bytes);
+    out[bytes] = '\0';
+}
+
 /* What auth hands out lives until its next call; a request needs it until its answer. */
 static void keep_identity(struct record *record, const struct identity *who)
 {
     record->request.who = *who;
-    strncpy(record->tenant, who->tenant, AUTH_TENANT_BYTES_MAX);
-    record->tenant[AUTH_TENANT_BYTES_MAX] = '\0';
-    size_t bytes = strlen(who->subject);
-    bytes = bytes > AUTH_SUBJECT_BYTES_MAX ? AUTH_SUBJECT_BYTES_MAX : bytes;
-    memcpy(record->subject, who->subject, bytes);
-    record->subject[bytes] = '\0';
-    strncpy(record->token_hash, who->token_hash, AUTH_TOKEN_HASH_BYTES - 1);
-    record->token_hash[AUTH_TOKEN_HASH_BYTES - 1] = '\0';
+    copy_text(record->tenant, sizeof(record->tenant), who->tenant);
+    copy_text(record->subject, sizeof(record->subject), who->subject);
+    copy_text(record->token_hash, sizeof(record->token_hash), who->token_hash);
     record->request.who.tenant = record->tenant;
     record->request.who.subject = record->subject;
     record->request.who.token_hash = record->token_hash;
