@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "env.h"
 #include "live_profile.h"
 #include "load/screen.h"
+#include "load/stall.h"
 #include "load_measure.h"
 #include "load_plan.h"
 #include "load_set.h"
@@ -21,7 +23,8 @@
 static const char help[] =
     "codeq-bench load drives the HTTP service as a scenario says and judges its objectives.\n"
     "\n"
-    "usage: codeq-bench load [OPTION...] SCENARIO...\n\n"
+    "usage: codeq-bench load [OPTION...] SCENARIO...\n"
+    "       codeq-bench load --self-check\n\n"
     "SCENARIO is an id from scenarios/ (load-*) or a file. A private Redis and codeqd are started\n"
     "for each run, unless --target names a deployment. Latency runs from the intended start.\n\n"
     "how much is offered\n"
@@ -54,11 +57,18 @@ static const char help[] =
     "                       tenth of the rates for 3 seconds at most, with codeqd under that tool "
     "of\n"
     "                       Valgrind; callgrind counts Redis in a run of its own, too\n"
+    "is it to be trusted\n"
+    "  --self-check         no scenario: 10 s at 1,000/s against a server of 50 us that stands "
+    "still\n"
+    "                       for 1 s of them: p99 has to be 905 ms, as long as 1 request in 100 "
+    "waited\n"
     "what is shown\n"
     "  --json               one JSON object on stdout\n"
     "  --help               this text\n\n"
     "exit codes: 0 objectives kept, 1 one missed or tasks lost or early, 2 usage or environment,\n"
-    "4 the run is void (the generator could not keep up) or never steady, 130 interrupted\n\n"
+    "4 the run is void (the generator could not keep up) or never steady, 6 the self-check "
+    "failed,\n"
+    "130 interrupted\n\n"
     "examples:\n"
     "  codeq-bench load load-sustained --short\n"
     "  codeq-bench load load-burst-drain\n"
@@ -233,6 +243,57 @@ static int load_scenario(const char *path, const struct load_options *o, struct 
     return code != 0 ? code : worst;
 }
 
+static volatile sig_atomic_t check_stopped;
+
+static void watch_stop(void *arg, const struct load_progress *progress)
+{
+    (void)arg;
+    (void)progress;
+    check_stopped = cmd_stopped();
+}
+
+/* The generator's own proof: what it reports of a server that stands still. */
+static int self_check(bool as_json)
+{
+    struct stall_check check;
+    struct err err = {""};
+    if (!as_json) {
+        fprintf(stderr, "codeq-bench: load: 10 s against a server that stands still for 1 s\n");
+    }
+    int code =
+        stall_check_run(10 * NS_PER_SEC, NS_PER_SEC, &check_stopped, watch_stop, &check, &err);
+    if (code != 0) {
+        return cmd_fail(code == -EINTR ? CMD_INTERRUPTED : CMD_USAGE, &err);
+    }
+    if (as_json) {
+        struct json *json = json_new_object();
+        json_add_string(json, "schema", "codeq-lab.load-check/1");
+        json_add_bool(json, "ok", check.ok);
+        json_add_number(json, "p99_ms", (double)check.p99_ns / 1e6);
+        json_add_number(json, "expected_ms", (double)check.expected_ns / 1e6);
+        json_add_number(json, "paused_ms", (double)check.paused_ns / 1e6);
+        json_add_number(json, "requests", (double)check.completed);
+        json_add_number(json, "lag_p99_us", (double)check.lag_p99_ns / 1e3);
+        if (check.void_reason[0] != '\0') {
+            json_add_string(json, "void", check.void_reason);
+        }
+        char *text = json_print_pretty(json);
+        fputs(text, stdout);
+        free(text);
+        json_free(json);
+    } else {
+        printf("%s: p99 %.1f ms of %llu requests, %.1f ms expected: the server stood still for "
+               "%.1f ms\n",
+               check.ok ? "pass" : "FAIL", (double)check.p99_ns / 1e6,
+               (unsigned long long)check.completed, (double)check.expected_ns / 1e6,
+               (double)check.paused_ns / 1e6);
+        if (check.void_reason[0] != '\0') {
+            printf("nothing is proved: %s\n", check.void_reason);
+        }
+    }
+    return check.ok ? CMD_OK : check.void_reason[0] != '\0' ? CMD_INCONCLUSIVE : CMD_LAB_FAILED;
+}
+
 static int choose_tool(struct load_options *o, const char *name, struct err *err)
 {
     for (int t = 0; t < PROFILE_TOOL_COUNT; t++) {
@@ -244,7 +305,7 @@ static int choose_tool(struct load_options *o, const char *name, struct err *err
     return err_set(err, -EINVAL, "load: --tool: '%.40s' is none of callgrind, massif, dhat", name);
 }
 
-static int parse(int argc, char **argv, struct load_options *o)
+static int parse(int argc, char **argv, struct load_options *o, bool *self_check)
 {
     static const struct option options[] = {
         {"short", no_argument, NULL, 's'},
@@ -263,6 +324,7 @@ static int parse(int argc, char **argv, struct load_options *o)
         {"out", required_argument, NULL, 'o'},
         {"scenarios", required_argument, NULL, 'S'},
         {"no-result", no_argument, NULL, 'N'},
+        {"self-check", no_argument, NULL, 'C'},
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
         {0},
@@ -322,6 +384,9 @@ static int parse(int argc, char **argv, struct load_options *o)
         case 'N':
             o->no_result = true;
             break;
+        case 'C':
+            *self_check = true;
+            break;
         case 'j':
             o->json = true;
             break;
@@ -356,7 +421,11 @@ static int parse(int argc, char **argv, struct load_options *o)
                                   : "kept in the result set");
         return cmd_fail(CMD_USAGE, &err);
     }
-    if (optind == argc) {
+    if (*self_check && optind < argc) {
+        err_set(&err, 0, "load: --self-check takes no scenario: leave '%.60s' out", argv[optind]);
+        return cmd_fail(CMD_USAGE, &err);
+    }
+    if (optind == argc && !*self_check) {
         err_set(&err, 0,
                 "load: no scenario: name one of scenarios/load-*.json, as in "
                 "'codeq-bench load load-sustained --short'");
@@ -369,9 +438,10 @@ int cmd_load(int argc, char **argv)
 {
     struct load_options o = {
         .rate_scale = 1, .runs = 1, .producer_token = "dev-token", .worker_token = "dev-token"};
-    int exit_code = parse(argc, argv, &o);
-    if (exit_code != CMD_OK) {
-        return exit_code;
+    bool check = false;
+    int exit_code = parse(argc, argv, &o, &check);
+    if (exit_code != CMD_OK || check) {
+        return exit_code != CMD_OK ? exit_code : self_check(o.json);
     }
     struct result_commit commit;
     char dir[RESULT_PATH_MAX + 32];

@@ -86,7 +86,8 @@ static int connect_actor(struct load *load, struct actor *actor)
     if (!actor->registered) {
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                     .data.ptr = actor};
-        if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, actor->conn.fd, &event) != 0) {
+        int epoll_fd = actor->role->spec->open ? load->open_fd : load->epoll_fd;
+        if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, actor->conn.fd, &event) != 0) {
             return -errno;
         }
         actor->registered = true;
@@ -150,6 +151,7 @@ static void send_request(struct load *load, struct actor *actor, enum load_endpo
     int64_t bytes = code == 0 ? write_request(load, actor) : code;
     actor->sent_ns = now_ns();
     if (actor->role->spec->open) { /* a closed loop has no schedule to be late for */
+        load->open_in_flight++;
         hist_record(&load->result->send_lag, lag_ns(intended_ns, actor->free_ns, actor->sent_ns));
     }
     load->in_flight++;
@@ -461,11 +463,24 @@ static bool status_is_success(enum load_endpoint request, uint32_t batch, int st
     return false;
 }
 
+/* When the answer was here: by the kernel's stamp where there is one, since an open producer's
+ * answers are not read at once; the wall clock may have been set between stamp and reading. */
+static int64_t arrived_ns(const struct actor *actor)
+{
+    int64_t now = now_ns();
+    if (actor->conn.stamp_wall_ns == 0) {
+        return now;
+    }
+    int64_t at_ns = now - (clock_wall_ns(clock_system()) - actor->conn.stamp_wall_ns);
+    return at_ns > now ? now : at_ns < actor->sent_ns ? actor->sent_ns : at_ns;
+}
+
 /* The request in flight has ended: code 1 with an answer in conn, negative errno without one. */
 static void answered(struct load *load, struct actor *actor, int code)
 {
-    int64_t now = now_ns();
+    int64_t now = code == 1 ? arrived_ns(actor) : now_ns();
     load->in_flight--;
+    load->open_in_flight -= actor->role->spec->open;
     actor->role->in_flight--;
     actor->free_ns = now;
     if (code < 0) {

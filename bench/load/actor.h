@@ -61,6 +61,9 @@ struct load {
     uint64_t run_mark;
     char *filler;
     int epoll_fd;
+    int open_fd; /* epoll of the open producers' connections, inside epoll_fd: see watch_open */
+    bool open_watched;
+    uint32_t open_in_flight;
     int64_t start_ns;
     int64_t wall_offset_ns; /* wall = monotonic + this */
     int64_t producers_end_ns;

@@ -154,6 +154,9 @@ int http_conn_open(struct http_conn *conn, const struct http_target *target)
     if (target->address.ss_family != AF_UNIX) {
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (conn->stamp) {
+            setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+        }
     }
     if (connect(fd, (const struct sockaddr *)&target->address, target->address_bytes) != 0 &&
         errno != EINPROGRESS) {
@@ -223,11 +226,37 @@ static int finish(struct http_conn *conn)
     return 1;
 }
 
+/* recv, and when the kernel took the last of these bytes in. */
+static ssize_t receive(struct http_conn *conn, char *chunk, size_t bytes)
+{
+    if (!conn->stamp) {
+        return recv(conn->fd, chunk, bytes, 0);
+    }
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct timespec))];
+        struct cmsghdr align;
+    } control;
+    struct iovec into = {chunk, bytes};
+    struct msghdr message = {.msg_iov = &into,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    ssize_t n = recvmsg(conn->fd, &message, 0);
+    conn->stamp_wall_ns = 0;
+    struct cmsghdr *said = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (said != NULL && said->cmsg_level == SOL_SOCKET && said->cmsg_type == SCM_TIMESTAMPNS) {
+        struct timespec at;
+        memcpy(&at, CMSG_DATA(said), sizeof at);
+        conn->stamp_wall_ns = at.tv_sec * NS_PER_SEC + at.tv_nsec;
+    }
+    return n;
+}
+
 static int pull(struct http_conn *conn)
 {
     char chunk[READ_BYTES];
     for (;;) {
-        ssize_t n = recv(conn->fd, chunk, sizeof chunk, 0);
+        ssize_t n = receive(conn, chunk, sizeof chunk);
         if (n < 0) {
             if (errno == EINTR) {
                 continue;

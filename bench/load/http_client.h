@@ -42,6 +42,8 @@ struct http_conn {
     int status; /* of the last whole response */
     bool whole;
     bool keep_alive;
+    bool stamp; /* set before it is opened: have the kernel say when an answer came in */
+    int64_t stamp_wall_ns; /* of the last bytes read; 0: the kernel did not say (not TCP) */
 };
 
 void http_conn_init(struct http_conn *conn, size_t request_bytes);

@@ -16,6 +16,7 @@
 #include "load/lag.h"
 
 #define EVENTS_MAX 64 /* then the schedule is looked at again */
+#define UNREAD_NS NS_PER_MS /* an open producer's answer is read no later than this */
 #define PROGRESS_NS (250 * NS_PER_MS)
 #define FINISH_NS (5 * NS_PER_SEC) /* for answers that are still out when all else is over */
 #define CPU_RATIO_MAX 0.8
@@ -72,6 +73,48 @@ static int64_t next_wake_ns(const struct load *load, int64_t latest_ns)
         }
     }
     return wake_ns;
+}
+
+/* Whether answers to open producers end the wait. Nothing is done upon such an answer and the
+ * kernel stamps it, so where something is due soon anyway it is read then: one wait a request and
+ * not two. Not where a producer has no connection left to send with. */
+static void watch_open(struct load *load, int64_t wait_ns)
+{
+    bool watch = wait_ns > UNREAD_NS || load->stopping;
+    for (size_t i = 0; i < load->spec->role_count && !watch; i++) {
+        const struct role_state *role = &load->roles[i];
+        watch = role->spec->open && role->next_arrival_ns >= 0 && role->idle_count == 0;
+    }
+    if (watch != load->open_watched) {
+        struct epoll_event event = {.events = watch ? EPOLLIN : 0, .data.ptr = NULL};
+        epoll_ctl(load->epoll_fd, EPOLL_CTL_MOD, load->open_fd, &event);
+        load->open_watched = watch;
+    }
+}
+
+static void take_events(struct load *load, const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.ptr != NULL) { /* else open_fd, which was read before */
+            actor_on_event(load, events[i].data.ptr, events[i].events);
+            send_arrivals(load, now_ns());
+        }
+    }
+}
+
+/* What is due is sent, then answers are read: those to open producers first, so that a task is
+ * known to be made before the worker that has it already is heard. */
+static void wait_and_read(struct load *load, int64_t wait_ns)
+{
+    struct epoll_event events[EVENTS_MAX];
+    struct epoll_event open_events[EVENTS_MAX];
+    struct timespec wait = {wait_ns / NS_PER_SEC, wait_ns % NS_PER_SEC};
+    int n = epoll_pwait2(load->epoll_fd, events, EVENTS_MAX, &wait, NULL);
+    send_arrivals(load, now_ns());
+    if (load->open_in_flight > 0 || load->open_watched) {
+        take_events(load, open_events, epoll_wait(load->open_fd, open_events, EVENTS_MAX, 0));
+    }
+    take_events(load, events, n);
 }
 
 static bool producers_over(const struct load *load, int64_t now)
@@ -154,9 +197,8 @@ static void report(struct load *load, int64_t now, load_progress_fn *progress, v
 static int run_loop(struct load *load, const volatile sig_atomic_t *stop,
                     load_progress_fn *progress, void *progress_arg)
 {
-    struct epoll_event events[EVENTS_MAX];
     int64_t window_ns = load->start_ns + NS_PER_SEC;
-    int64_t progress_ns = load->start_ns + PROGRESS_NS;
+    int64_t progress_ns = progress != NULL ? load->start_ns + PROGRESS_NS : INT64_MAX;
     int64_t finish_ns = INT64_MAX;
     size_t next_action = 0;
     for (;;) {
@@ -216,12 +258,8 @@ static int run_loop(struct load *load, const volatile sig_atomic_t *stop,
         if (wait_ns < 0) {
             wait_ns = 0;
         }
-        struct timespec wait = {wait_ns / NS_PER_SEC, wait_ns % NS_PER_SEC};
-        int n = epoll_pwait2(load->epoll_fd, events, EVENTS_MAX, &wait, NULL);
-        for (int i = 0; i < n; i++) {
-            actor_on_event(load, events[i].data.ptr, events[i].events);
-            send_arrivals(load, now_ns());
-        }
+        watch_open(load, wait_ns);
+        wait_and_read(load, wait_ns);
     }
 }
 
@@ -333,6 +371,7 @@ static int role_init(struct load *load, size_t index, struct err *err)
     for (uint32_t i = 0; i < role->actor_count; i++) {
         struct actor *actor = &role->actors[i];
         http_conn_init(&actor->conn, 2048);
+        actor->conn.stamp = spec->open;
         actor->role = role;
         actor->timer.index = TIMER_NOT_SET;
         actor->free_ns = load->start_ns;
@@ -524,6 +563,20 @@ static void leave_schedule(void)
     sched_setscheduler(0, SCHED_OTHER, &param);
 }
 
+static int epolls_init(struct load *load, struct err *err)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    load->open_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (load->epoll_fd < 0 || load->open_fd < 0 ||
+        epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, load->open_fd, &event) != 0) {
+        int code = -errno;
+        return err_set(err, code, "epoll: %s", strerror(-code));
+    }
+    load->open_watched = true;
+    return 0;
+}
+
 int load_run(const struct load_spec *spec, const volatile sig_atomic_t *stop,
              load_progress_fn *progress, void *progress_arg, struct load_result *out_result,
              struct err *err)
@@ -539,6 +592,7 @@ int load_run(const struct load_spec *spec, const volatile sig_atomic_t *stop,
     load->spec = spec;
     load->result = out_result;
     load->epoll_fd = -1;
+    load->open_fd = -1;
     rng_init(&load->rng, spec->seed);
     load->run_mark = rng_seed_system() >> 12; /* 52 bits: whole in every JSON reader */
     int64_t seconds = (spec->duration_ns + spec->drain_ns) / NS_PER_SEC + 10;
@@ -566,7 +620,9 @@ int load_run(const struct load_spec *spec, const volatile sig_atomic_t *stop,
     int64_t before = code == 0 ? tasks_at_server(load) : -1;
     if (code == 0) {
         load->filler = make_filler(&load->rng);
-        load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        code = epolls_init(load, err);
+    }
+    if (code == 0) {
         prctl(PR_SET_TIMERSLACK, 1); /* the default adds up to 50 us to every wait */
         double cpu_sec = cpu_seconds();
         load->start_ns = now_ns() + 10 * NS_PER_MS;
@@ -590,6 +646,9 @@ int load_run(const struct load_spec *spec, const volatile sig_atomic_t *stop,
     }
     if (load->epoll_fd >= 0) {
         close(load->epoll_fd);
+    }
+    if (load->open_fd >= 0) {
+        close(load->open_fd);
     }
     timer_heap_fini(&load->timers);
     free(load->filler);
