@@ -28,8 +28,9 @@ static int view_open(const struct view_options *options, struct target *target, 
     if (code != 0) {
         return code;
     }
-    code = wire_configure(
-        loader, options, options->show_keys ? WIRE_ELEMENTS_KEYS : WIRE_ELEMENTS_NONE, events, err);
+    code =
+        wire_configure(loader, options, target,
+                       options->show_keys ? WIRE_ELEMENTS_KEYS : WIRE_ELEMENTS_NONE, events, err);
     code = code == 0 && options->syscalls ? syscalls_configure(loader, err) : code;
     if (code != 0) {
         loader_free(loader);

@@ -38,6 +38,7 @@ struct pt_regs {
 
 struct inode {
     unsigned short i_mode;
+    unsigned long i_ino;
 };
 struct file {
     struct inode *f_inode;
@@ -54,6 +55,7 @@ struct task_struct {
     int pid;
     int tgid;
     unsigned int __state;
+    unsigned int flags;
     char comm[16];
     struct files_struct *files;
     struct task_struct *group_leader;
@@ -74,6 +76,10 @@ struct sock {
 };
 struct socket {
     struct sock *sk;
+};
+struct bpf_iter__task_file {
+    struct task_struct *task;
+    struct file *file;
 };
 
 #pragma clang attribute pop

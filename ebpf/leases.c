@@ -652,7 +652,7 @@ static int view_open(const struct view_options *options, struct target *target, 
         code = loader_open(&state->loader, LOADER_LEASES, err);
     }
     if (code == 0) {
-        code = wire_configure(state->loader, options, WIRE_ELEMENTS_RULES, false, err);
+        code = wire_configure(state->loader, options, target, WIRE_ELEMENTS_RULES, false, err);
     }
     if (code == 0 && options->syscalls) {
         code = syscalls_configure(state->loader, err);

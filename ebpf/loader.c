@@ -198,6 +198,11 @@ void loader_skip(struct loader *loader, const char *program)
     bpf_program__set_autoload(program_of(loader, program), false);
 }
 
+bool loader_has_tracepoint(const char *name)
+{
+    return libbpf_find_vmlinux_btf_id(name, BPF_TRACE_RAW_TP) > 0;
+}
+
 int loader_load(struct loader *loader, struct err *err)
 {
     int code = bpf_object__load(loader->object);
@@ -221,9 +226,38 @@ static int keep_link(struct loader *loader, struct bpf_link *link, const char *w
     return 0;
 }
 
+static int run_iterator(struct bpf_program *program, struct err *err)
+{
+    struct bpf_link *link = bpf_program__attach_iter(program, NULL);
+    int fd = link != NULL ? bpf_iter_create(bpf_link__fd(link)) : -1;
+    char none[64];
+    ssize_t n = fd >= 0 ? 1 : -1;
+    while (n > 0) {
+        n = read(fd, none, sizeof none);
+    }
+    int code = n < 0 ? -errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    bpf_link__destroy(link);
+    return code == 0 ? 0
+                     : err_set(err, code, "cannot run %s: %s", bpf_program__section_name(program),
+                               strerror(-code));
+}
+
 int loader_attach(struct loader *loader, struct err *err)
 {
     struct bpf_program *program;
+    bpf_object__for_each_program(program, loader->object)
+    {
+        if (bpf_program__autoload(program) &&
+            strncmp(bpf_program__section_name(program), "iter/", 5) == 0) {
+            int code = run_iterator(program, err);
+            if (code != 0) {
+                return code;
+            }
+        }
+    }
     bpf_object__for_each_program(program, loader->object)
     {
         const char *section = bpf_program__section_name(program);

@@ -44,9 +44,12 @@ int loader_config_part(struct loader *loader, const char *section, const void *c
 /* Leave one program out. Before loader_load; no such program is a mistake of the caller. */
 void loader_skip(struct loader *loader, const char *program);
 
+/* Of this kernel (linux/include/trace/events), for programs of tp_btf. */
+bool loader_has_tracepoint(const char *name);
+
 int loader_load(struct loader *loader, struct err *err);
 
-/* Attach what attaches by its section name. */
+/* Attach what attaches by its section name; iterators run once, first. */
 int loader_attach(struct loader *loader, struct err *err);
 
 /* Attach one program to a perf event; the event is closed with the loader. */

@@ -258,6 +258,22 @@ int target_refresh(struct target *target, struct loader *const *loaders, int loa
     return alive;
 }
 
+bool target_servers_only(const struct target *target)
+{
+    if (target->role != 0) {
+        return target->role == TARGET_SERVER;
+    }
+    bool servers = target->cgroup[0] == '\0'; /* anything may be in one */
+    for (int i = 0; i < target->pids_len && servers; i++) {
+        char comm[TARGET_NAME_BYTES];
+        servers = read_comm(target->pids[i], comm) && target_role_of(comm) == TARGET_SERVER;
+    }
+    for (int i = 0; i < target->comms_len && target->pids_len == 0 && servers; i++) {
+        servers = target_role_of(target->comms[i]) == TARGET_SERVER;
+    }
+    return servers;
+}
+
 const char *target_comm(const struct target *target, pid_t pid)
 {
     for (int i = 0; i < target->processes_len; i++) {

@@ -46,6 +46,9 @@ void target_add_default_comms(struct target *target);
 int target_refresh(struct target *target, struct loader *const *loaders, int loaders_len,
                    bool first, bool follow, struct err *err);
 
+/* Can nothing but Redis servers ever be traced? False where it cannot be told. */
+bool target_servers_only(const struct target *target);
+
 /* Name of a traced process, "?" when unknown. */
 const char *target_comm(const struct target *target, pid_t pid);
 

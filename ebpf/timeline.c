@@ -113,7 +113,7 @@ static int view_open(const struct view_options *options, struct target *target, 
     if (code != 0) {
         return code;
     }
-    code = wire_configure(loader, options, WIRE_ELEMENTS_NONE, true, err);
+    code = wire_configure(loader, options, NULL, WIRE_ELEMENTS_NONE, true, err);
     if (code != 0) {
         loader_free(loader);
         return code;

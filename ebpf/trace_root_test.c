@@ -2,6 +2,7 @@
  * 77 with the reason where one is missing. */
 #include "base/test.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <math.h>
@@ -17,6 +18,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <bpf/bpf.h>
 
 #include "base/child.h"
 #include "base/clock.h"
@@ -200,13 +203,13 @@ static void system_calls_and_commands_are_counted_by_one_pair_of_programs(void *
 }
 
 /* Everything else that the wire can hold, in one connection that is cut into single bytes. */
-static void odd_traffic_is_understood_byte_by_byte(void **state)
+/* With `option` NULL hooked in at the sockets, with --syscalls at the system calls. */
+static void odd_traffic(const char *option)
 {
-    (void)state;
     char pid[16];
     snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
     struct tracer tracer;
-    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
+    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, option, NULL});
     static const char odd[] =
         "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
         "*2\r\n$5\r\nLPUSH\r\n$1\r\nk\r\n" /* an error: wrong number of arguments */
@@ -246,6 +249,112 @@ static void odd_traffic_is_understood_byte_by_byte(void **state)
     assert_count(json_number(json_get(get, "nils"), 0), 1);
     assert_count(tracer_loss(report, "unmatched_replies"), 0);
     assert_count(tracer_loss(report, "unparsed_bytes"), 0);
+    json_free(report);
+}
+
+static void odd_traffic_is_understood_byte_by_byte(void **state)
+{
+    (void)state;
+    odd_traffic(NULL);
+}
+
+static void odd_traffic_is_understood_byte_by_byte_at_the_system_calls(void **state)
+{
+    (void)state;
+    odd_traffic("--syscalls");
+}
+
+/* Does the process hold a BPF program of this name? */
+static bool has_program(pid_t pid, const char *name)
+{
+    char path[320], line[128];
+    snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)pid);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    bool found = false;
+    for (struct dirent *e; (e = readdir(dir)) != NULL && !found;) {
+        snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)pid, e->d_name);
+        FILE *file = fopen(path, "re");
+        unsigned id = 0;
+        while (file != NULL && id == 0 && fgets(line, sizeof line, file) != NULL) {
+            sscanf(line, "prog_id: %u", &id);
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+        struct bpf_prog_info info = {0};
+        __u32 bytes = sizeof info;
+        int fd = id != 0 ? bpf_prog_get_fd_by_id(id) : -1;
+        if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &bytes) == 0) {
+            found = strcmp(info.name, name) == 0;
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    closedir(dir);
+    return found;
+}
+
+/* What stays out of the way of other processes' system calls. */
+static void servers_alone_are_seen_at_their_sockets(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    char both[64];
+    snprintf(both, sizeof both, "%s,%d", pid, (int)getpid());
+    const struct {
+        const char *const args[4];
+        bool by_socket;
+    } cases[] = {{{"commands", "--pid", pid}, true},
+                 {{"leases", "--comm", "redis-server,valkey-server"}, true},
+                 {{"commands", "--pid", both}, false},
+                 {{"commands", "--comm", "redis-server,node"}, false},
+                 {{"commands", "--pid", pid, "--role=client"}, false},
+                 {{"leases", "--pid", pid, "--syscalls"}, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *args[5] = {cases[i].args[0], cases[i].args[1], cases[i].args[2],
+                               cases[i].args[3], NULL};
+        struct tracer tracer;
+        tracer_start(&tracer, args);
+        bool at_sockets = has_program(tracer.child.pid, "on_received");
+        bool at_calls = has_program(tracer.child.pid, "on_enter");
+        json_free(tracer_stop(&tracer));
+        if (at_sockets != cases[i].by_socket || at_calls == cases[i].by_socket) {
+            fail_msg("case %zu: at the sockets %d, at the calls %d", i, at_sockets, at_calls);
+        }
+    }
+}
+
+/* A connection that was there before may be in the middle of a text: it is no command. A new one
+ * may begin with a line of words, also under a number that an old one had. */
+static void text_in_the_middle_of_an_old_connection_is_no_command(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
+    int old = redis_connect();
+    talk(old, "*2\r\n$4\r\nECHO\r\n$2\r\nok\r\n", 22, "ok");
+    talk(old, "*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$19\r\nonce ", 38, "PONG");
+    struct tracer tracer;
+    tracer_start(&tracer, (const char *[]){"commands", "--pid", pid, NULL});
+    talk(old, "upon\r\nSTRLEN k", 14, "");
+    talk(old, "\r\n", 2, "STRLEN k");
+    talk(old, "*1\r\n$4\r\nPING\r\n", 14, "PONG");
+    close(old);
+    for (int i = 0; i < 10; i++) {
+        int fd = redis_connect();
+        talk(fd, "STRLEN absent\r\n", 15, ":0");
+        talk(fd, "*2\r\n$3\r\nG", 9, ""); /* ends in the middle of a command */
+        close(fd);
+    }
+    struct json *report = tracer_stop(&tracer);
+    assert_count(count_of(report, "PING"), 1);
+    assert_count(count_of(report, "STRLEN"), 10);
+    assert_int_equal(json_count(json_get(report, "commands")), 2);
+    assert_count(tracer_loss(report, "desyncs"), 0);
+    assert_count(tracer_number(report, "peers", "peer", "unix socket", "commands"), 11);
     json_free(report);
 }
 
@@ -666,6 +775,9 @@ int main(void)
         cmocka_unit_test(system_calls_of_one_client_are_counted_to_the_last),
         cmocka_unit_test(system_calls_and_commands_are_counted_by_one_pair_of_programs),
         cmocka_unit_test(odd_traffic_is_understood_byte_by_byte),
+        cmocka_unit_test(odd_traffic_is_understood_byte_by_byte_at_the_system_calls),
+        cmocka_unit_test(servers_alone_are_seen_at_their_sockets),
+        cmocka_unit_test(text_in_the_middle_of_an_old_connection_is_no_command),
         cmocka_unit_test(more_alternating_commands_than_the_queue_are_all_counted),
         cmocka_unit_test(server_and_client_side_count_alike),
         cmocka_unit_test(leases_of_codeqd_are_counted_task_by_task),

@@ -48,6 +48,7 @@ static __always_inline void resp_message(struct wire_context *context, struct re
 struct wire_conn {
     struct wire_conn_head head_words;
     struct wire_conn_key key;
+    __u64 sock; /* as the kernel knows it: a number may come back for another one */
     struct resp_dir dir[2]; /* replies, requests */
     __u64 ahead_bytes; /* parsed at the start of writes that took less: will come again */
     __u64 write_bytes; /* of the last writev or sendmsg */
@@ -134,6 +135,15 @@ struct {
     __type(key, __u32);
     __type(value, struct wire_mask);
 } masks SEC(".maps");
+
+/* Sockets that traced processes had before the tracer came, by inode number. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, WIRE_CONNS_MAX);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, __u64);
+    __type(value, __u32);
+} old_sockets SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -714,9 +724,16 @@ __noinline int feed_replies(struct wire_conn *conn, __u64 base, __u64 len, __u64
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 
-/* Is fd a socket, and whose is its other end? */
-static __always_inline int peer_of(__u32 fd, struct wire_peer *out)
+struct found_socket {
+    struct wire_peer peer; /* its other end */
+    __u64 sock;
+    __u64 inode;
+};
+
+/* Is fd a socket, and which? */
+static __always_inline int socket_of(__u32 fd, struct found_socket *found)
 {
+    struct wire_peer *out = &found->peer;
     struct task_struct *task = bpf_get_current_task_btf();
     struct file **files = BPF_CORE_READ(task, files, fdt, fd);
     struct file *file = NULL;
@@ -729,6 +746,8 @@ static __always_inline int peer_of(__u32 fd, struct wire_peer *out)
     }
     struct socket *socket = BPF_CORE_READ(file, private_data);
     struct sock *sk = BPF_CORE_READ(socket, sk);
+    found->sock = (__u64)sk;
+    found->inode = BPF_CORE_READ(file, f_inode, i_ino);
     out->family = BPF_CORE_READ(sk, __sk_common.skc_family);
     if (out->family == 2 || out->family == 10) {
         out->port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
@@ -742,13 +761,13 @@ static __always_inline int peer_of(__u32 fd, struct wire_peer *out)
     return 1;
 }
 
-static __noinline struct wire_conn *conn_new(struct wire_conn_key *key, __u32 role, __u32 flags)
+static __noinline struct wire_conn *conn_new(struct wire_conn_key *key, __u32 role, __u32 flags,
+                                             struct found_socket *found)
 {
-    struct wire_peer peer = {};
     __u32 zero = 0;
     struct wire_conn *empty = bpf_map_lookup_elem(&empty_conn, &zero);
     struct wire_counts *counts = counts_here();
-    if (!empty || !counts || !peer_of(key->fd, &peer)) {
+    if (!empty || !counts) {
         return 0;
     }
     if (bpf_map_update_elem(&conns, key, empty, BPF_NOEXIST)) {
@@ -758,7 +777,8 @@ static __noinline struct wire_conn *conn_new(struct wire_conn_key *key, __u32 ro
     struct wire_conn *conn = bpf_map_lookup_elem(&conns, key);
     if (conn) {
         conn->key = *key;
-        conn->head_words.peer = peer;
+        conn->sock = found->sock;
+        conn->head_words.peer = found->peer;
         conn->head_words.client = role == TARGET_CLIENT;
         conn->head_words.flags = flags;
         if (flags & CONN_DEAF) {
@@ -801,27 +821,52 @@ static __always_inline int sampled(__u32 tgid, __u32 fd)
     return config.sample <= 1 || (tgid * 2654435761u + fd) % config.sample == 0;
 }
 
+/* Bytes of a connection that is not known, or of another one than the last of that number. */
+static __noinline struct wire_conn *conn_first(struct wire_conn_key *key, __u32 role, __u64 base,
+                                               int is_request, __u64 sock)
+{
+    struct found_socket found = {};
+    __u8 first[2] = {};
+    bpf_probe_read_user(first, 2, (void *)base);
+    int is_tls = (first[0] == 0x16 || first[0] == 0x17) && first[1] == 3;
+    int is_array = first[0] == '*' && (__u8)(first[1] - '1') < 9;
+    int is_word = first[0] == '*' || first[0] == '\r' || first[0] == '\n' ||
+                  (__u8)((first[0] | 0x20) - 'a') < 26;
+    if (!sock && !is_tls && !is_array) {
+        return 0;
+    }
+    if (!socket_of(key->fd, &found)) {
+        return 0;
+    }
+    if (sock) {
+        if (found.sock != sock) {
+            return 0; /* the kernel's own, used by a call of another thing */
+        }
+        conn_close(key->tgid, key->fd);
+        /* Of one that was there before the tracer these may be the middle of anything. */
+        int is_new = !bpf_map_lookup_elem(&old_sockets, &found.inode);
+        if (!is_request || !(is_tls || is_array || (is_new && is_word))) {
+            return 0;
+        }
+    }
+    /* TLS: counted once, then left alone. */
+    return conn_new(key, role, is_tls ? CONN_DEAF : 0, &found);
+}
+
 /* The connection; a new one when these bytes begin a request. */
 static __always_inline struct wire_conn *conn_of(__u32 tgid, __u32 fd, __u32 role, __u64 base,
-                                                 int is_request)
+                                                 int is_request, __u64 sock)
 {
     if (!sampled(tgid, fd)) {
         return 0;
     }
     struct wire_conn_key key = {tgid, fd};
     struct wire_conn *conn = bpf_map_lookup_elem(&conns, &key);
-    if (conn || !is_request) {
+    int is_known = conn && (!sock || conn->sock == sock);
+    if (is_known || (!conn && !is_request)) {
         return conn;
     }
-    __u8 first[2] = {};
-    bpf_probe_read_user(first, 2, (void *)base);
-    if (first[0] == '*' && (__u8)(first[1] - '1') < 9) {
-        return conn_new(&key, role, 0);
-    }
-    if ((first[0] == 0x16 || first[0] == 0x17) && first[1] == 3) {
-        return conn_new(&key, role, CONN_DEAF); /* TLS: counted once, then left alone */
-    }
-    return 0;
+    return conn_first(&key, role, base, is_request, sock);
 }
 
 static __always_inline void depth(struct wire_conn *conn, __u64 before)
@@ -922,10 +967,10 @@ static __always_inline __u64 iov_first(__u64 vector, __u64 n)
 }
 
 static __always_inline int wire_vector(__u32 tgid, __u32 role, __u32 fd, __u64 vector, __u64 n,
-                                       __u64 left, int is_write, __u64 now)
+                                       __u64 left, int is_write, __u64 now, __u64 sock)
 {
     int is_request = (role == TARGET_CLIENT) == is_write;
-    struct wire_conn *conn = conn_of(tgid, fd, role, iov_first(vector, n), is_request);
+    struct wire_conn *conn = conn_of(tgid, fd, role, iov_first(vector, n), is_request, sock);
     __u32 zero = 0;
     struct iov_scalars *s = bpf_map_lookup_elem(&iovs, &zero);
     if (!conn || !s) {
@@ -947,10 +992,10 @@ static __always_inline int wire_vector(__u32 tgid, __u32 role, __u32 fd, __u64 v
 }
 
 static __always_inline int wire_plain(__u32 tgid, __u32 role, __u32 fd, __u64 base, __u64 len,
-                                      int is_write, __u64 now)
+                                      int is_write, __u64 now, __u64 sock)
 {
     int is_request = (role == TARGET_CLIENT) == is_write;
-    struct wire_conn *conn = conn_of(tgid, fd, role, base, is_request);
+    struct wire_conn *conn = conn_of(tgid, fd, role, base, is_request, sock);
     if (!conn) {
         return 0;
     }
@@ -977,16 +1022,16 @@ static __always_inline int wire_plain(__u32 tgid, __u32 role, __u32 fd, __u64 ba
 static __always_inline int wire_enter(struct pt_regs *regs, __u32 nr, __u32 tgid, __u32 role)
 {
     if (nr == config.nr_write || nr == config.nr_sendto) {
-        return wire_plain(tgid, role, REGS_ARG1(regs), REGS_ARG2(regs), REGS_ARG3(regs), 1, 0);
+        return wire_plain(tgid, role, REGS_ARG1(regs), REGS_ARG2(regs), REGS_ARG3(regs), 1, 0, 0);
     }
     if (nr == config.nr_writev) {
         return wire_vector(tgid, role, REGS_ARG1(regs), REGS_ARG2(regs), REGS_ARG3(regs), -1ULL, 1,
-                           0);
+                           0, 0);
     }
     if (nr == config.nr_sendmsg) {
         __u64 vector, n;
         if (message_iov(REGS_ARG2(regs), &vector, &n)) {
-            return wire_vector(tgid, role, REGS_ARG1(regs), vector, n, -1ULL, 1, 0);
+            return wire_vector(tgid, role, REGS_ARG1(regs), vector, n, -1ULL, 1, 0, 0);
         }
         return 0;
     }
@@ -1029,7 +1074,7 @@ static __always_inline int wire_exit(struct pt_regs *regs, long result, __u32 tg
     __u32 nr = REGS_NR(regs);
     __u32 fd = REGS_ARG1(regs);
     if (nr == config.nr_read || nr == config.nr_recvfrom) {
-        return result > 0 ? wire_plain(tgid, role, fd, REGS_ARG2(regs), result, 0, now) : 0;
+        return result > 0 ? wire_plain(tgid, role, fd, REGS_ARG2(regs), result, 0, now, 0) : 0;
     }
     if (nr == config.nr_write || nr == config.nr_sendto) {
         return wire_short_write(tgid, fd, result, REGS_ARG3(regs), 0);
@@ -1038,14 +1083,14 @@ static __always_inline int wire_exit(struct pt_regs *regs, long result, __u32 tg
         return wire_short_write(tgid, fd, result, 0, 1);
     }
     if (nr == config.nr_readv) {
-        return result > 0
-                   ? wire_vector(tgid, role, fd, REGS_ARG2(regs), REGS_ARG3(regs), result, 0, now)
-                   : 0;
+        return result > 0 ? wire_vector(tgid, role, fd, REGS_ARG2(regs), REGS_ARG3(regs), result, 0,
+                                        now, 0)
+                          : 0;
     }
     if (nr == config.nr_recvmsg) {
         __u64 vector, n;
         if (result > 0 && message_iov(REGS_ARG2(regs), &vector, &n)) {
-            return wire_vector(tgid, role, fd, vector, n, result, 0, now);
+            return wire_vector(tgid, role, fd, vector, n, result, 0, now, 0);
         }
         return 0;
     }
@@ -1053,7 +1098,10 @@ static __always_inline int wire_exit(struct pt_regs *regs, long result, __u32 tg
         if (result >= 0 && role == TARGET_SERVER && sampled(tgid, (__u32)result)) {
             conn_close(tgid, (__u32)result);
             struct wire_conn_key key = {tgid, (__u32)result};
-            conn_new(&key, role, 0);
+            struct found_socket found = {};
+            if (socket_of(key.fd, &found)) {
+                conn_new(&key, role, 0, &found);
+            }
         }
         return 0;
     }
@@ -1128,4 +1176,73 @@ int BPF_PROG(on_exit, struct pt_regs *regs, long result)
     }
     __u64 now = calls_config.on ? call_end(call_here(), tgid, result) : 0;
     return matters ? wire_exit(regs, result, tgid, role, now) : 0;
+}
+
+/* ---- the same at the sockets ----
+ *
+ * Hooks that no other system call passes, of whichever process. They come when the kernel has moved
+ * the bytes: the end of a write is a reply's time, which a server may stand for; a client's request
+ * would be late, and its reply perhaps there before. So these are for servers only. That a
+ * socket was closed is seen at the first bytes of the next one of its number. */
+
+#define PF_USER_WORKER 0x4000 /* Source: linux/include/linux/sched.h */
+#define WIRE_MSG_PEEK 2
+
+static __always_inline int wire_socket(struct sock *sk, int result, int is_write)
+{
+    __u32 tgid;
+    __u32 role;
+    if (result <= 0 || !(role = target_current(&tgid))) {
+        return 0;
+    }
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+    __u32 nr = REGS_NR(regs);
+    __u32 fd = REGS_ARG1(regs);
+    if (nr == config.nr_io_uring_enter || task->flags & PF_USER_WORKER) {
+        struct wire_counts *counts = counts_here();
+        if (counts) {
+            counts->io_uring++;
+        }
+        return 0;
+    }
+    if (is_write ? nr == config.nr_write || nr == config.nr_sendto
+                 : nr == config.nr_read || nr == config.nr_recvfrom) {
+        return wire_plain(tgid, role, fd, REGS_ARG2(regs), result, is_write, 0, (__u64)sk);
+    }
+    __u64 vector = REGS_ARG2(regs);
+    __u64 n = REGS_ARG3(regs);
+    if (nr != (is_write ? config.nr_writev : config.nr_readv) &&
+        (nr != (is_write ? config.nr_sendmsg : config.nr_recvmsg) ||
+         !message_iov(vector, &vector, &n))) {
+        return 0;
+    }
+    return wire_vector(tgid, role, fd, vector, n, result, is_write, 0, (__u64)sk);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(on_sent, struct sock *sk, int result, int flags)
+{
+    return wire_socket(sk, result, 1);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(on_received, struct sock *sk, int result, int flags)
+{
+    return flags & WIRE_MSG_PEEK ? 0 : wire_socket(sk, result, 0);
+}
+
+SEC("iter/task_file")
+int old_sockets_of(struct bpf_iter__task_file *at)
+{
+    struct task_struct *task = at->task;
+    struct file *file = at->file;
+    if (!task || !file || !target_role(task->tgid) ||
+        (file->f_inode->i_mode & S_IFMT) != S_IFSOCK) {
+        return 0;
+    }
+    __u64 inode = file->f_inode->i_ino;
+    __u32 one = 1;
+    bpf_map_update_elem(&old_sockets, &inode, &one, BPF_ANY);
+    return 0;
 }

@@ -14,6 +14,7 @@
 #include "loader.h"
 #include "report.h"
 #include "snap.h"
+#include "target.h"
 #include "view.h"
 
 struct preset {
@@ -66,9 +67,27 @@ struct script_name {
 static struct script_name script_names[SCRIPT_NAMES_MAX];
 static int script_names_len;
 
-int wire_configure(struct loader *loader, const struct view_options *options,
-                   enum wire_elements elements, bool events, struct err *err)
+static void choose_hooks(struct loader *loader, const struct view_options *options,
+                         const struct target *target)
 {
+    bool by_socket = target != NULL && !options->syscalls && target_servers_only(target) &&
+                     loader_has_tracepoint("sock_send_length") &&
+                     loader_has_tracepoint("sock_recv_length");
+    static const char *const at_sockets[] = {"on_sent", "on_received", "old_sockets_of"};
+    static const char *const at_calls[] = {"on_enter", "on_exit"};
+    for (size_t i = 0; i < 3 && !by_socket; i++) {
+        loader_skip(loader, at_sockets[i]);
+    }
+    for (size_t i = 0; i < 2 && by_socket; i++) {
+        loader_skip(loader, at_calls[i]);
+    }
+}
+
+int wire_configure(struct loader *loader, const struct view_options *options,
+                   const struct target *target, enum wire_elements elements, bool events,
+                   struct err *err)
+{
+    choose_hooks(loader, options, target);
     struct wire_config config = {
         .names_preset = PRESETS_LEN + 1 + WIRE_COMMANDS_MAX,
         .sample = (__u32)options->sample,

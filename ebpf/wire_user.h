@@ -12,9 +12,11 @@ struct snap;
 struct target;
 struct view_options;
 
-/* Before loader_load. */
+/* Before loader_load. Hooks in at the sockets where that is enough: for Redis servers alone, of
+ * which no system calls are wanted; `target` NULL: never. */
 int wire_configure(struct loader *loader, const struct view_options *options,
-                   enum wire_elements elements, bool events, struct err *err);
+                   const struct target *target, enum wire_elements elements, bool events,
+                   struct err *err);
 
 /* After loader_load: the names whose next word tells more. */
 int wire_preset(struct loader *loader);
