@@ -24,29 +24,31 @@ static bool fail(struct scan *scan, const char *why)
     return false;
 }
 
-static struct json_token *add(struct scan *scan, enum json_type type)
+/* Out of line: doubles what few texts fill. */
+static __attribute__((noinline)) void grow(struct json_tokens *out)
+{
+    out->capacity = out->capacity == 0 ? 64 : out->capacity * 2;
+    out->tokens = realloc(out->tokens, out->capacity * sizeof(*out->tokens));
+    if (out->tokens == NULL) {
+        abort();
+    }
+}
+
+static inline struct json_token *add(struct scan *scan, enum json_type type)
 {
     struct json_tokens *out = scan->out;
     if (out->count == out->capacity) {
-        out->capacity = out->capacity == 0 ? 64 : out->capacity * 2;
-        out->tokens = realloc(out->tokens, out->capacity * sizeof(*out->tokens));
-        if (out->tokens == NULL) {
-            abort();
-        }
+        grow(out);
     }
     struct json_token *token = &out->tokens[out->count++];
-    token->at = (uint32_t)(scan->p - scan->text);
-    token->bytes = 0;
-    token->next = out->count;
-    token->count = 0;
-    token->type = (uint8_t)type;
-    token->escaped = false;
+    *token = (struct json_token){
+        .at = (uint32_t)(scan->p - scan->text), .next = out->count, .type = (uint8_t)type};
     return token;
 }
 
-static void skip_space(struct scan *scan)
+static inline void skip_space(struct scan *scan)
 {
-    while (scan->p < scan->end &&
+    while (scan->p < scan->end && (unsigned char)*scan->p <= ' ' &&
            (*scan->p == ' ' || *scan->p == '\n' || *scan->p == '\t' || *scan->p == '\r')) {
         scan->p++;
     }
@@ -295,23 +297,19 @@ static bool keys_differ_many(const struct scan *scan, const struct json_token *o
     return differ;
 }
 
-static bool keys_differ(const struct scan *scan, const struct json_token *object)
+/* Pair by pair: for few. */
+static bool keys_differ_few(const struct scan *scan, const struct json_token *object,
+                            uint32_t first)
 {
     const struct json_token *tokens = scan->out->tokens;
-    uint32_t first = (uint32_t)(object - tokens) + 1;
     uint32_t at[FEW_MEMBERS];
-    if (object->count < 2) {
-        return true;
-    }
-    bool simple = object->count <= FEW_MEMBERS;
     uint32_t t = first;
-    for (uint32_t i = 0; simple && i < object->count; i++) {
+    for (uint32_t i = 0; i < object->count; i++) {
         at[i] = t;
-        simple = !tokens[t].escaped;
+        if (tokens[t].escaped) {
+            return keys_differ_many(scan, object, first);
+        }
         t = tokens[t + 1].next;
-    }
-    if (!simple) {
-        return keys_differ_many(scan, object, first);
     }
     for (uint32_t i = 1; i < object->count; i++) {
         for (uint32_t k = 0; k < i; k++) {
@@ -321,6 +319,29 @@ static bool keys_differ(const struct scan *scan, const struct json_token *object
                 return false;
             }
         }
+    }
+    return true;
+}
+
+/* Keys that differ in length or first byte are told apart at a glance, and most do. */
+static bool keys_differ(const struct scan *scan, const struct json_token *object)
+{
+    const struct json_token *tokens = scan->out->tokens;
+    uint32_t first = (uint32_t)(object - tokens) + 1;
+    uint64_t seen = 0;
+    uint32_t t = first;
+    if (object->count > FEW_MEMBERS) {
+        return keys_differ_many(scan, object, first);
+    }
+    for (uint32_t left = object->count; left > 0; left--) {
+        const struct json_token *key = &tokens[t];
+        uint64_t bit = UINT64_C(1)
+                       << ((key->bytes + 7u * (unsigned char)scan->text[key->at + 1]) % 64);
+        if ((seen & bit) != 0 || key->escaped) {
+            return keys_differ_few(scan, object, first);
+        }
+        seen |= bit;
+        t = key[1].next;
     }
     return true;
 }
