@@ -140,6 +140,17 @@ bool json_utf8_valid(const char *text, size_t bytes)
     const unsigned char *p = (const unsigned char *)text;
     const unsigned char *end = p + bytes;
     while (p < end) {
+        uint64_t word;
+        while (end - p >= (ptrdiff_t)sizeof(word)) {
+            memcpy(&word, p, sizeof(word));
+            if ((word & UINT64_C(0x8080808080808080)) != 0) {
+                break;
+            }
+            p += sizeof(word); /* ASCII */
+        }
+        if (p == end) {
+            break;
+        }
         size_t n = *p < 0x80 ? 1 : utf8_length(p, end);
         if (n == 0) {
             return false;

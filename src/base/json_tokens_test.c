@@ -252,6 +252,15 @@ static void utf8_is_told_from_other_bytes(void **state)
     assert_false(json_utf8_valid("a\xc3", 2));
     assert_false(json_utf8_valid("\xbd", 1));
     assert_false(json_utf8_valid("\xed\xa0\x80", 3));
+    for (size_t at = 0; at < 20; at++) {
+        char text[22];
+        memset(text, 'a', sizeof text);
+        text[at] = '\xc3';
+        assert_false(json_utf8_valid(text, 21));
+        text[at + 1] = '\xa9';
+        assert_true(json_utf8_valid(text, 22));
+        assert_int_equal(json_utf8_valid(text, at + 1), false);
+    }
 }
 
 static void bytes_are_plain_up_to_the_first_that_is_not(void **state)

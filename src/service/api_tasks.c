@@ -316,19 +316,20 @@ static bool is_http_url(const char *url)
 
 static char *put_trace(struct request *request, char *at, const char *header, const char *key)
 {
-    const struct store_bytes *value = http_header(&request->http, header);
-    if (value == NULL || value->bytes == 0 || value->bytes > TRACE_BYTES_MAX) {
+    struct store_bytes value;
+    if (!http_header(&request->http, header, &value) || value.bytes == 0 ||
+        value.bytes > TRACE_BYTES_MAX) {
         return at;
     }
-    for (size_t i = 0; i < value->bytes; i++) {
-        if (value->data[i] < ' ' || value->data[i] > '~') {
+    for (size_t i = 0; i < value.bytes; i++) {
+        if (value.data[i] < ' ' || value.data[i] > '~') {
             return at;
         }
     }
     at = TEXT_PUT(at, ",\"");
     at = text_put(at, key, strlen(key));
     at = TEXT_PUT(at, "\":\"");
-    at = json_escape(at, value->data, value->bytes);
+    at = json_escape(at, value.data, value.bytes);
     *at++ = '"';
     return at;
 }
@@ -1337,10 +1338,10 @@ static void abandon(struct service *service, struct request *request)
     if (!path_id(request, "not-found", &id)) {
         return;
     }
-    const struct store_bytes *token = http_header(&request->http, "x-delivery-token");
+    struct store_bytes token = {"", 0};
+    (void)http_header(&request->http, "x-delivery-token", &token);
     struct store_abandon_item item;
-    const char *why = lease_read(&item.lease, request, &id, token == NULL ? "" : token->data,
-                                 token == NULL ? 0 : token->bytes);
+    const char *why = lease_read(&item.lease, request, &id, token.data, token.bytes);
     if (why != NULL) {
         request_answer_error(request, 400, why);
         return;

@@ -116,12 +116,15 @@ static int read_seconds(struct store_bytes query, int64_t *out_seconds)
  * those who are on it: its browser says that name in Host. */
 static bool is_asked_by_own_name(const struct http_request *request)
 {
-    const struct store_bytes *host = http_header(request, "host");
+    struct store_bytes host;
     char text[280];
-    if (host == NULL || host->bytes + 3 > sizeof text) {
-        return host == NULL;
+    if (!http_header(request, "host", &host)) {
+        return true;
     }
-    snprintf(text, sizeof text, "%.*s", (int)host->bytes, (const char *)host->data);
+    if (host.bytes + 3 > sizeof text) {
+        return false;
+    }
+    snprintf(text, sizeof text, "%.*s", (int)host.bytes, (const char *)host.data);
     const char *colon = strrchr(text, ':');
     if (colon == NULL || strchr(colon, ']') != NULL) {
         strcat(text, ":0");

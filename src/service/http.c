@@ -670,12 +670,6 @@ static struct store_bytes bytes_of(const struct http_conn *conn, const struct pi
 static void hand_out(struct http_conn *conn)
 {
     struct http *http = conn->http;
-    struct http_header *headers =
-        http_alloc(conn, sizeof(*headers) * (conn->header_count == 0 ? 1 : conn->header_count));
-    for (size_t i = 0; i < conn->header_count; i++) {
-        headers[i].name = bytes_of(conn, &conn->names[i]);
-        headers[i].value = bytes_of(conn, &conn->values[i]);
-    }
     struct store_bytes path = bytes_of(conn, &conn->url);
     struct store_bytes query = {"", 0};
     const char *mark = memchr(path.data, '?', path.bytes);
@@ -690,8 +684,6 @@ static void hand_out(struct http_conn *conn)
         .path = path,
         .query = query,
         .body = bytes_of(conn, &conn->body),
-        .headers = headers,
-        .header_count = conn->header_count,
     };
     conn->state = IN_FLIGHT;
     wait_clear(conn);
@@ -1154,15 +1146,16 @@ void http_free(struct http *http)
     free(http);
 }
 
-const struct store_bytes *http_header_find(const struct http_request *request, const char *name,
-                                           size_t bytes)
+bool http_header_find(const struct http_conn *conn, const char *name, size_t bytes,
+                      struct store_bytes *out_value)
 {
-    for (size_t i = 0; i < request->header_count; i++) {
-        const struct http_header *header = &request->headers[i];
-        if (header->name.bytes == bytes && (header->name.data[0] | 0x20) == name[0] &&
-            strncasecmp(header->name.data, name, bytes) == 0) {
-            return &header->value;
+    for (size_t i = 0; i < conn->header_count; i++) {
+        const char *at = conn->in + conn->names[i].at;
+        if (conn->names[i].bytes == bytes && (*at | 0x20) == *name &&
+            strncasecmp(at, name, bytes) == 0) {
+            *out_value = bytes_of(conn, &conn->values[i]);
+            return true;
         }
     }
-    return NULL;
+    return false;
 }

@@ -32,11 +32,6 @@ enum http_verb {
     HTTP_METHOD_OTHER
 };
 
-struct http_header {
-    struct store_bytes name;
-    struct store_bytes value;
-};
-
 /* Valid until the answer. */
 struct http_request {
     struct http_conn *conn;
@@ -44,8 +39,6 @@ struct http_request {
     struct store_bytes path; /* as sent, up to '?' */
     struct store_bytes query; /* as sent, behind '?' */
     struct store_bytes body;
-    const struct http_header *headers;
-    size_t header_count;
 };
 
 struct http_limits {
@@ -102,11 +95,12 @@ char *http_answer_begin(struct http_conn *conn, int status, const char *head, si
                         size_t bytes_max);
 void http_answer_end(struct http_conn *conn, char *end);
 
-/* Header by name (lower case) in any case. NULL: absent. */
-const struct store_bytes *http_header_find(const struct http_request *request, const char *name,
-                                           size_t bytes);
-static inline const struct store_bytes *http_header(const struct http_request *request,
-                                                    const char *name)
+/* Header by name (lower case) in any case: its value, valid until the answer. False: absent. */
+bool http_header_find(const struct http_conn *conn, const char *name, size_t bytes,
+                      struct store_bytes *out_value);
+static inline bool http_header(const struct http_request *request, const char *name,
+                               struct store_bytes *out_value)
 {
-    return http_header_find(request, name, strlen(name)); /* of a literal: while compiling */
+    /* The length of a literal is known while compiling. */
+    return http_header_find(request->conn, name, strlen(name), out_value);
 }

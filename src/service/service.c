@@ -143,6 +143,10 @@ static int hex_digit(char c)
 /* Percent-decoded text in the request's memory. NULL: broken, no UTF-8, or it holds a NUL. */
 static char *decode(struct request *request, const char *data, size_t bytes, bool plus_is_space)
 {
+    if (memchr(data, '%', bytes) == NULL && memchr(data, '\0', bytes) == NULL &&
+        (!plus_is_space || memchr(data, '+', bytes) == NULL)) {
+        return json_utf8_valid(data, bytes) ? request_strdup(request, data, bytes) : NULL;
+    }
     char *out = request_alloc(request, bytes + 1);
     size_t n = 0;
     for (size_t i = 0; i < bytes; i++) {
@@ -408,12 +412,12 @@ void request_answer_store_error(struct request *request, const struct store_call
 static void put_request_id(struct server *server, struct record *record,
                            const struct http_request *http)
 {
-    const struct store_bytes *given = http_header(http, "x-request-id");
+    struct store_bytes given;
     char id[REQUEST_ID_BYTES_MAX];
     size_t bytes = 0;
-    if (given != NULL && given->bytes > 0 && given->bytes <= sizeof(id)) {
-        for (; bytes < given->bytes; bytes++) {
-            unsigned char c = (unsigned char)given->data[bytes];
+    if (http_header(http, "x-request-id", &given) && given.bytes <= sizeof(id)) {
+        for (; bytes < given.bytes; bytes++) {
+            unsigned char c = (unsigned char)given.data[bytes];
             if (c <= ' ' || c > '~') {
                 bytes = 0;
                 break;
@@ -460,13 +464,16 @@ static bool authenticate(struct request *request)
     if (request->route->class == AUTH_PUBLIC) {
         return true;
     }
-    const struct store_bytes *authorization = http_header(http, "authorization");
-    const struct store_bytes *role = http_header(http, "x-role");
+    struct store_bytes authorization = {NULL, 0};
+    struct store_bytes role;
+    char *role_text = NULL;
+    (void)http_header(http, "authorization", &authorization);
+    if (http_header(http, "x-role", &role)) {
+        role_text = request_strdup(request, role.data, role.bytes);
+    }
     struct auth_verdict verdict;
-    char *role_text = role == NULL ? NULL : request_strdup(request, role->data, role->bytes);
-    auth_check(service->auth, request->route->class, request->route->scopes,
-               authorization == NULL ? NULL : authorization->data,
-               authorization == NULL ? 0 : authorization->bytes, role_text, &verdict);
+    auth_check(service->auth, request->route->class, request->route->scopes, authorization.data,
+               authorization.bytes, role_text, &verdict);
     if (verdict.status != 200) {
         if (verdict.retry_after_seconds > 0) {
             char seconds[16];
