@@ -36,7 +36,11 @@ pkgs.runCommand "codeq-check-module"
   done
   grep -q '^LoadCredential=worker_auth_config:/run/keys/workers.json$' $out/codeqd.service
   grep -qx 'CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_SYS_PTRACE' $out/codeq-trace.service
-  # What the unit starts is what the program understands.
+  # What the units start is what the programs understand: keys of the configuration, options.
+  mkdir credentials
+  echo '{"token":"t","subject":"w","scopes":["codeq:claim"],"eventTypes":["*"]}' > credentials/worker_auth_config
+  CREDENTIALS_DIRECTORY=$PWD/credentials $(sed -n 's/^ExecStart=//p' $out/codeqd.service) --print-config > $out/codeqd.config
+  grep '"redis": *"unix:/run/redis-codeqd/redis.sock"' $out/codeqd.config
   $(sed -n 's/^ExecStart=//p' $out/codeq-trace.service) --help > $out/codeq-trace.help
   case "$ports" in *8080* | *9464*) echo "the firewall is open by default: $ports"; exit 1 ;; esac
 ''

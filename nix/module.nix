@@ -35,7 +35,7 @@ let
 
   settings = lib.filterAttrs (_: value: value != null) (cfg.settings // {
     listen = "${cfg.listenAddress}:${toString cfg.port}";
-    redis_url = redisUrl;
+    redis = redisUrl;
   });
   configFile = pkgs.writeText "codeqd.json" (builtins.toJSON settings);
 
@@ -47,7 +47,7 @@ let
         CODEQD_${lib.toUpper name}=$(< "$CREDENTIALS_DIRECTORY/${name}")
         export CODEQD_${lib.toUpper name}
       '') (builtins.attrNames cfg.secretFiles)}
-      exec ${lib.getExe cfg.package} --config ${configFile}
+      exec ${lib.getExe cfg.package} --config ${configFile} "$@"
     '';
   };
 in
@@ -83,10 +83,10 @@ in
         description = "Run a Redis of its own (services.redis.servers.codeqd) and use its socket, unless a url is given.";
       };
       url = mkOption {
-        type = types.nullOr (types.strMatching "(unix:/.+|redis://.+)");
+        type = types.nullOr (types.strMatching "(unix:/.+|rediss?://.+)");
         default = null;
         example = "redis://10.0.0.5:6379/0";
-        description = "An existing Redis: unix:/path or redis://[user@]host[:port][,host[:port]...][/db][?cluster=yes|sentinel=NAME]. Several hosts are a Redis Cluster, or a master and its replicas. The password belongs into secretFiles.redis_password.";
+        description = "An existing Redis: unix:/path or redis://[user@]host[:port][,host[:port]...][/db][?cluster=yes|sentinel=NAME]; rediss:// speaks TLS. Several hosts are a Redis Cluster, or a master and its replicas. The password belongs into secretFiles.redis_password.";
       };
       group = mkOption {
         type = types.nullOr types.str;

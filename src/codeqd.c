@@ -19,6 +19,7 @@
 #include "service/debug.h"
 #include "service/server.h"
 #include "service/waiters.h"
+#include "store/tls.h"
 
 extern char **environ;
 
@@ -141,6 +142,19 @@ static int start_redis(const struct config *config, struct redis_server *redis, 
     return 0;
 }
 
+static const struct conn_tls *start_tls(const struct config *config, struct err *err)
+{
+    const struct tls_options options = {
+        .ca_file = config->redis_tls_ca_file,
+        .cert_file = config->redis_tls_cert_file,
+        .key_file = config->redis_tls_key_file,
+        .verify = strcmp(config->redis_tls_verify, "full") == 0    ? TLS_VERIFY_FULL
+                  : strcmp(config->redis_tls_verify, "chain") == 0 ? TLS_VERIFY_CHAIN
+                                                                   : TLS_VERIFY_NONE,
+    };
+    return tls_new(&options, err);
+}
+
 static void print_curls(const char *at)
 {
     printf("codeqd serves http://%s with the development token \"%s\"\n\n", at,
@@ -177,6 +191,7 @@ static int run(const struct config *config)
     int exit_code = 2;
     int64_t started = 0;
     struct debug *debug = NULL;
+    const struct conn_tls *tls = NULL;
     struct service_shared *shared = service_shared_new((unsigned)config->threads);
 
     if (config->development_tokens && !config_listen_is_loopback(config->listen)) {
@@ -207,6 +222,13 @@ static int run(const struct config *config)
         }
         url = private_url;
     }
+    if (strncmp(url, "rediss://", 9) == 0) {
+        tls = start_tls(config, &err);
+        if (tls == NULL) {
+            fail(err.text);
+            goto out;
+        }
+    }
     for (int64_t i = 0; i < config->threads; i++) {
         int fd = server_listen(i == 0 ? config->listen : address, config->threads > 1, &err);
         if (fd < 0) {
@@ -218,6 +240,7 @@ static int run(const struct config *config)
         }
         struct server_options options = {.config = config,
                                          .redis_url = url,
+                                         .tls = tls,
                                          .shared = shared,
                                          .first = i > 0 ? threads[0].server : NULL,
                                          .listen_fd = fd,
@@ -257,6 +280,7 @@ out:
     for (int64_t i = config->threads - 1; i >= 0; i--) { /* the first is used by the others */
         server_free(threads[i].server);
     }
+    tls_free(tls);
     service_shared_free(shared);
     redis_server_stop(&redis);
     if (exit_code == 0) {

@@ -73,7 +73,16 @@ static const struct setting SETTINGS[] = {
     {"redis", TEXT, AT(redis_url), 0, 0, NULL, {"REDIS_ADDR"}, NULL, false,
      "redis://[user:password@]host[:port][,host[:port]...][/db] or unix:/path; several hosts are a "
      "Redis Cluster's, or a master and its replicas; ?cluster=yes and ?sentinel=NAME after a host "
-     "say what it is; without one a private redis-server"},
+     "say what it is; rediss:// speaks TLS; without one a private redis-server"},
+    {"redis_tls_ca_file", TEXT, AT(redis_tls_ca_file), 0, 0, NULL, {0}, NULL, false,
+     "authorities that a rediss:// server's certificate may be from, PEM (default the system's)"},
+    {"redis_tls_cert_file", TEXT, AT(redis_tls_cert_file), 0, 0, NULL, {0}, NULL, false,
+     "codeqd's own certificate and chain for Redis, PEM"},
+    {"redis_tls_key_file", TEXT, AT(redis_tls_key_file), 0, 0, NULL, {0}, NULL, false,
+     "the key of that certificate, PEM"},
+    {"redis_tls_verify", CHOICE, AT(redis_tls_verify), 0, 0, "full", {0}, "full chain none", false,
+     "of Redis' certificate: \"full\" its authority and host, \"chain\" the authority alone, "
+     "\"none\" nothing"},
     {"redis_password", TEXT, AT(redis_password), 0, 0, NULL, {"REDIS_PASSWORD", "KVROCKS_PASSWORD"},
      NULL, true, "password for an address that carries none"},
     {"data", TEXT, AT(data_dir), 0, 0, NULL, {0}, NULL, false,

@@ -49,6 +49,10 @@ struct config {
     /* Redis */
     char *redis_url; /* NULL: a private redis-server in data_dir */
     char *redis_password; /* for a url without one; from REDIS_PASSWORD */
+    char *redis_tls_ca_file; /* of rediss://; NULL: the system's authorities */
+    char *redis_tls_cert_file; /* NULL: none */
+    char *redis_tls_key_file;
+    char *redis_tls_verify; /* full, chain, none */
     char *data_dir; /* NULL: under the user's state folder */
     int64_t redis_connect_timeout_ns;
     int64_t redis_command_timeout_ns;

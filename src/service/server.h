@@ -13,6 +13,7 @@ struct server;
 struct server_options {
     const struct config *config; /* must outlive the server */
     const char *redis_url;
+    const struct conn_tls *tls; /* for rediss://, else NULL; must outlive the server */
     struct service_shared *shared; /* of all threads; must outlive them */
     struct server *first; /* thread 0's, for the others; freed after them; NULL for itself */
     int listen_fd; /* taken */

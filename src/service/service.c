@@ -85,6 +85,7 @@ struct server {
     struct rng rng;
     char redis_url[512];
     struct paths paths;
+    const struct conn_tls *tls;
 };
 
 /* The record beside each connection. */
@@ -672,6 +673,7 @@ struct conn *service_conn(struct service *service)
     if (service->conn == NULL) {
         struct conn_options options = {
             .url = server->redis_url,
+            .tls = server->tls,
             .clock = service->clock,
             .connect_timeout_ns = service->config->redis_connect_timeout_ns,
             .command_timeout_ns = service->config->redis_command_timeout_ns,
@@ -872,6 +874,7 @@ struct server *server_new(const struct server_options *options, struct err *err)
     server->ping.data = server;
     ev_init(&server->held, on_held_timer);
     snprintf(server->redis_url, sizeof(server->redis_url), "%s", options->redis_url);
+    server->tls = options->tls;
     rng_init(&server->rng, rng_seed_system());
     paths_init(&server->paths);
 
@@ -881,6 +884,7 @@ struct server *server_new(const struct server_options *options, struct err *err)
     backoff.max_ms = config->backoff_max_ns / NS_PER_MS;
     struct store_options store_options = {
         .url = server->redis_url,
+        .tls = server->tls,
         .clock = service->clock,
         .seed = rng_seed_system(),
         .connect_timeout_ns = config->redis_connect_timeout_ns,
@@ -906,6 +910,7 @@ struct server *server_new(const struct server_options *options, struct err *err)
                  service_shared_instance(options->shared));
         struct conn_options listen_options = {
             .url = server->redis_url,
+            .tls = server->tls,
             .clock = service->clock,
             .connect_timeout_ns = config->redis_connect_timeout_ns,
             .command_timeout_ns = config->redis_command_timeout_ns,

@@ -486,10 +486,19 @@ static void dispatch(struct conn *conn, struct conn_call *call, enum conn_status
     conn->dispatching = outer;
 }
 
+static void end_session(struct conn *conn)
+{
+    if (conn->session != NULL) {
+        conn->tls->end(conn->session);
+        conn->session = NULL;
+    }
+}
+
 /* The connection is no more. What was sent and must not run twice is unknown; the rest waits in
  * line for the next connection, at most until its deadline. */
 static void lost(struct conn *conn, bool again)
 {
+    end_session(conn);
     if (conn->context != NULL) {
         redisFree(conn->context);
         conn->context = NULL;
@@ -564,6 +573,7 @@ static void connect_start(struct conn *conn)
     struct url_place place = next_place(conn);
     snprintf(conn->where, sizeof conn->where, place.port == 0 ? "%s" : "%s:%u", place.host,
              place.port);
+    snprintf(conn->host, sizeof conn->host, "%s", place.host);
     conn->connects++;
     conn->context = place.port == 0 ? redisConnectUnixNonBlock(place.host)
                                     : redisConnectNonBlock(place.host, place.port);
@@ -607,12 +617,18 @@ static void on_resolved(struct conn *conn)
 
 /* ---- bytes in and out ---- */
 
+static ssize_t send_some(struct conn *conn, const char *data, size_t bytes)
+{
+    return conn->session != NULL ? conn->tls->write(conn->session, data, bytes)
+                                 : send(conn->context->fd, data, bytes, MSG_NOSIGNAL);
+}
+
 /* Send what is left of data; true when all went. */
 static bool send_bytes(struct conn *conn, const char *data, size_t bytes, size_t *out_sent)
 {
     *out_sent = 0;
     while (bytes > *out_sent) {
-        ssize_t n = send(conn->context->fd, data + *out_sent, bytes - *out_sent, MSG_NOSIGNAL);
+        ssize_t n = send_some(conn, data + *out_sent, bytes - *out_sent);
         if (n < 0) {
             if (errno == EINTR) {
                 continue;
@@ -654,8 +670,8 @@ void conn_flush(struct conn *conn)
     conn->writes++;
     PROBE3(redis_send, conn, conn->out_sent, conn->out_end);
     while (conn->out_sent < conn->out_end) {
-        ssize_t n = send(conn->context->fd, conn->out + (conn->out_sent - conn->out_base),
-                         (size_t)(conn->out_end - conn->out_sent), MSG_NOSIGNAL);
+        ssize_t n = send_some(conn, conn->out + (conn->out_sent - conn->out_base),
+                              (size_t)(conn->out_end - conn->out_sent));
         if (n < 0) {
             if (errno == EINTR) {
                 continue;
@@ -823,7 +839,9 @@ static void receive(struct conn *conn)
 {
     uint64_t asked = conn->writes;
     for (;;) {
-        ssize_t n = recv(conn->context->fd, conn->input, sizeof conn->input, 0);
+        ssize_t n = conn->session != NULL
+                        ? conn->tls->read(conn->session, conn->input, sizeof conn->input)
+                        : recv(conn->context->fd, conn->input, sizeof conn->input, 0);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -862,8 +880,8 @@ static void receive(struct conn *conn)
             conn->node_count = 0;
             conn->arena_bytes = 0;
         }
-        if ((size_t)n < sizeof conn->input) {
-            return; /* a short read has emptied the socket */
+        if ((size_t)n < sizeof conn->input && conn->session == NULL) {
+            return; /* a short read has emptied the socket; of TLS it is one record */
         }
     }
 }
@@ -883,10 +901,12 @@ bool conn_wants_write(const struct conn *conn)
     if (conn->cluster != NULL) {
         return false; /* its own epoll knows */
     }
-    return conn->state == CONN_CONNECTING ||
-           (conn->state == CONN_UP &&
-            (conn->login_replies != 0 ? conn->login_sent < conn->login_bytes
-                                      : conn->out_sent < conn->out_end));
+    if (conn->state == CONN_CONNECTING) {
+        return conn->session == NULL || conn->tls->wants_write(conn->session);
+    }
+    return conn->state == CONN_UP &&
+           (conn->login_replies != 0 ? conn->login_sent < conn->login_bytes
+                                     : conn->out_sent < conn->out_end);
 }
 
 int64_t conn_deadline_ns(const struct conn *conn)
@@ -908,6 +928,15 @@ int64_t conn_deadline_ns(const struct conn *conn)
     return deadline_ns;
 }
 
+/* Why it takes so long, for people. */
+static const char *no_answer(const struct conn *conn)
+{
+    return conn->state == CONN_CONNECTING && conn->session != NULL
+               ? "no answer to TLS in time: does this port speak TLS? Give redis:// where it does "
+                 "not"
+               : "timed out";
+}
+
 static void on_time(struct conn *conn)
 {
     int64_t now_ns = clock_monotonic_ns(conn->clock);
@@ -919,7 +948,7 @@ static void on_time(struct conn *conn)
     }
     if ((conn->state == CONN_CONNECTING || (conn->state == CONN_UP && conn->login_replies != 0)) &&
         conn->connect_by_ns <= now_ns) {
-        down(conn, "cannot connect", "timed out");
+        down(conn, "cannot connect", no_answer(conn));
     }
     if (conn->state == CONN_DOWN && conn->retry_at_ns <= now_ns) {
         connect_start(conn);
@@ -935,9 +964,36 @@ static void on_connected(struct conn *conn)
     }
     if (error != 0) {
         down(conn, "cannot connect", strerror(error));
-        return;
+    } else if (!conn->url.tls) {
+        conn->state = CONN_UP;
+    } else {
+        conn->session = conn->tls->begin(conn->tls->arg, conn->context->fd, conn->host);
+        if (conn->session == NULL) {
+            down(conn, "cannot connect", "out of memory for TLS");
+        }
     }
-    conn->state = CONN_UP;
+}
+
+static void shake_hands(struct conn *conn)
+{
+    struct err err = {""};
+    int code = conn->tls->handshake(conn->session, &err);
+    if (code == 0) {
+        conn->state = CONN_UP;
+    } else if (code != -EAGAIN) {
+        down(conn, "TLS refused", err.text);
+    }
+}
+
+/* First the socket, then TLS. */
+static void connect_on(struct conn *conn, bool writable)
+{
+    if (conn->session == NULL && writable) {
+        on_connected(conn);
+    }
+    if (conn->session != NULL) {
+        shake_hands(conn);
+    }
 }
 
 void conn_on_ready(struct conn *conn, bool readable, bool writable)
@@ -947,8 +1003,8 @@ void conn_on_ready(struct conn *conn, bool readable, bool writable)
         cluster_on_ready(conn->cluster);
         return;
     }
-    if (conn->state == CONN_CONNECTING && writable) {
-        on_connected(conn);
+    if (conn->state == CONN_CONNECTING) {
+        connect_on(conn, writable);
     }
     if (conn->state == CONN_UP && readable) {
         receive(conn);
@@ -1039,12 +1095,19 @@ void conn_hand_over(struct conn *conn)
 static struct conn *conn_new(const struct conn_options *options, const struct url *url,
                              struct err *err)
 {
+    if (url->tls && options->tls == NULL) {
+        err_set(err, -EINVAL,
+                "redis url: this program does not speak TLS (rediss://): use redis:// "
+                "or unix:");
+        return NULL;
+    }
     struct conn *conn = calloc(1, sizeof *conn);
     if (conn == NULL) {
         err_set(err, -ENOMEM, "out of memory");
         return NULL;
     }
     conn->url = *url;
+    conn->tls = options->tls;
     conn->clock = options->clock;
     conn->connect_timeout_ns = options->connect_timeout_ns;
     conn->command_timeout_ns = options->command_timeout_ns;
@@ -1113,9 +1176,11 @@ bool conn_up(struct conn *conn, int64_t deadline_ns, struct err *err)
     while (conn->state != CONN_UP || conn->login_replies != 0) {
         int64_t now_ns = clock_monotonic_ns(conn->clock);
         if (now_ns >= deadline_ns) {
+            if (conn->down_reason.text[0] == '\0') {
+                down(conn, "cannot connect", no_answer(conn));
+            }
             err_set(err, -ETIMEDOUT, "%s: is redis-server running there, and the login right?",
-                    conn->down_reason.text[0] != '\0' ? conn->down_reason.text
-                                                      : "redis: no answer in time");
+                    conn->down_reason.text);
             return false;
         }
         turn(conn, deadline_ns, now_ns);
@@ -1135,6 +1200,7 @@ void conn_close(struct conn *conn)
         conn->closing = true; /* callbacks start nothing more */
         lost(conn, false);
     }
+    end_session(conn);
     if (conn->context != NULL) {
         redisFree(conn->context);
     }

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -33,8 +34,24 @@
 
 struct conn;
 
+/* What carries the bytes of a rediss:// connection. The library speaks through this door, so that
+ * it needs no TLS library itself; tls.h makes one. */
+struct conn_tls {
+    void *arg;
+    /* On a socket that is connected to host. NULL: out of memory. */
+    void *(*begin)(void *arg, int fd, const char *host);
+    /* 0: done; -EAGAIN: again when the socket is ready; else refused, with text. */
+    int (*handshake)(void *session, struct err *err);
+    /* As recv and send on a socket that does not wait. */
+    ssize_t (*read)(void *session, void *data, size_t bytes);
+    ssize_t (*write)(void *session, const void *data, size_t bytes);
+    bool (*wants_write)(const void *session); /* before it can go on */
+    void (*end)(void *session); /* the socket stays open */
+};
+
 struct conn_options {
     const char *url; /* as in struct store_options */
+    const struct conn_tls *tls; /* for rediss://, borrowed; NULL: such urls are refused */
     struct clock *clock;
     int64_t connect_timeout_ns;
     int64_t command_timeout_ns;

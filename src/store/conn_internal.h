@@ -25,6 +25,8 @@ struct conn {
 
     enum conn_state state;
     redisContext *context;
+    const struct conn_tls *tls; /* NULL: plain */
+    void *session; /* its, of this socket */
     redisReader *reader;
     int64_t retry_at_ns; /* CONN_DOWN: the next attempt */
     int64_t retry_pause_ns; /* before the one after */
@@ -32,6 +34,7 @@ struct conn {
     unsigned place; /* of the url's, where the next attempt goes */
     bool resolving; /* the attempt asks a Sentinel where the master is */
     struct url_place master; /* as the Sentinel said; port 0: ask */
+    char host[URL_TEXT_BYTES_MAX]; /* of the last attempt */
     char where[URL_TEXT_BYTES_MAX + 8]; /* the last attempt's address, for people */
     int64_t connect_by_ns; /* CONN_CONNECTING, and until the login is answered */
     unsigned login_replies; /* still to come before the replies of requests */

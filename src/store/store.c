@@ -197,6 +197,7 @@ struct store *store_open_scripts(const struct store_options *options, const stru
 
     struct conn_options conn_options = {
         .url = options->url,
+        .tls = options->tls,
         .clock = store->clock,
         .connect_timeout_ns = options->connect_timeout_ns > 0 ? options->connect_timeout_ns
                                                               : CONNECT_TIMEOUT_NS_DEFAULT,

@@ -37,6 +37,7 @@ struct store;
 
 struct store_options {
     const char *url; /* "unix:/path/redis.sock", "redis://[user:password@]host[:port][/db]" */
+    const struct conn_tls *tls; /* for "rediss://...", from tls.h; NULL: refused */
     struct clock *clock;
     uint64_t seed; /* of task ids and jitter */
     int64_t connect_timeout_ns;

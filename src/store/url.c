@@ -228,13 +228,13 @@ int url_parse(const char *text, struct url *out, struct err *err)
     } else if (strncmp(text, "redis://", 8) == 0) {
         rc = parse_tcp(text + 8, &url, err);
     } else if (strncmp(text, "rediss://", 9) == 0) {
-        rc = err_set(err, -EINVAL,
-                     "redis url: TLS (rediss://) is not built in: use redis:// or unix:, or a TLS "
-                     "proxy on this host");
+        url.tls = true;
+        rc = parse_tcp(text + 9, &url, err);
     } else {
-        rc = err_set(err, -EINVAL,
-                     "redis url: it starts with neither unix: nor redis://: give for example "
-                     "unix:/run/redis/redis.sock or redis://127.0.0.1:6379");
+        rc = err_set(
+            err, -EINVAL,
+            "redis url: it starts with none of unix:, redis:// and rediss://: give for example "
+            "unix:/run/redis/redis.sock or redis://127.0.0.1:6379");
     }
     if (rc == 0) {
         *out = url;

@@ -29,10 +29,11 @@ struct url {
     char user[URL_TEXT_BYTES_MAX]; /* "": the default user */
     char password[URL_TEXT_BYTES_MAX]; /* "": do not log in; never said to a Sentinel */
     uint32_t db;
+    bool tls;
 };
 
 /* "redis://[[user]:password@]host[:port][,host[:port]...][/db][?cluster=yes|sentinel=NAME]" with
- * percent escapes and IPv6 hosts in brackets, or "unix:/path[?db=N&user=U&password=P]". A
- * Sentinel's port is 26379 where none is given. 0, or -EINVAL with text that never holds the
- * password. */
+ * percent escapes and IPv6 hosts in brackets, or "unix:/path[?db=N&user=U&password=P]". With
+ * rediss:// every connection speaks TLS, Sentinels' too. A Sentinel's port is 26379 where none is
+ * given. 0, or -EINVAL with text that never holds the password. */
 int url_parse(const char *text, struct url *out, struct err *err);

@@ -37,6 +37,20 @@ static void each_part_of_an_address_is_found(void **state)
     assert_string_equal(u.user, "y");
 }
 
+static void address_says_whether_to_speak_tls(void **state)
+{
+    (void)state;
+    struct url url;
+    assert_int_equal(url_parse("rediss://u:p@a:1,b?sentinel=m", &url, NULL), 0);
+    assert_true(url.tls);
+    assert_int_equal(url.kind, URL_SENTINEL);
+    assert_string_equal(url.password, "p");
+    assert_int_equal(url_parse("redis://a", &url, NULL), 0);
+    assert_false(url.tls);
+    assert_int_equal(url_parse("unix:/a", &url, NULL), 0);
+    assert_false(url.tls);
+}
+
 static void several_hosts_are_told_apart(void **state)
 {
     (void)state;
@@ -81,7 +95,6 @@ static void an_address_that_is_none_is_refused_without_its_password(void **state
         "unix:/a?secret",
         "unix:/a?db=",
         "unix:/a?db=secret",
-        "rediss://:secret@h",
         "http://h",
         "redis://h:",
         "redis://h:1:2",
@@ -131,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_part_of_an_address_is_found),
+        cmocka_unit_test(address_says_whether_to_speak_tls),
         cmocka_unit_test(several_hosts_are_told_apart),
         cmocka_unit_test(an_address_that_is_none_is_refused_without_its_password),
         cmocka_unit_test(tags_hold_one_cluster_slot_and_the_largest_fits),
