@@ -48,7 +48,7 @@ static __always_inline void resp_message(struct wire_context *context, struct re
 struct wire_conn {
     struct wire_conn_head head_words;
     struct wire_conn_key key;
-    __u64 sock; /* as the kernel knows it: a number may come back for another one */
+    __u64 cookie; /* of the socket: its number may come back for another one */
     struct resp_dir dir[2]; /* replies, requests */
     __u64 ahead_bytes; /* parsed at the start of writes that took less: will come again */
     __u64 write_bytes; /* of the last writev or sendmsg */
@@ -728,6 +728,7 @@ struct found_socket {
     struct wire_peer peer; /* its other end */
     __u64 sock;
     __u64 inode;
+    __u64 cookie; /* 0 where it is not asked for */
 };
 
 /* Is fd a socket, and which? */
@@ -777,7 +778,7 @@ static __noinline struct wire_conn *conn_new(struct wire_conn_key *key, __u32 ro
     struct wire_conn *conn = bpf_map_lookup_elem(&conns, key);
     if (conn) {
         conn->key = *key;
-        conn->sock = found->sock;
+        conn->cookie = found->cookie;
         conn->head_words.peer = found->peer;
         conn->head_words.client = role == TARGET_CLIENT;
         conn->head_words.flags = flags;
@@ -823,7 +824,7 @@ static __always_inline int sampled(__u32 tgid, __u32 fd)
 
 /* Bytes of a connection that is not known, or of another one than the last of that number. */
 static __noinline struct wire_conn *conn_first(struct wire_conn_key *key, __u32 role, __u64 base,
-                                               int is_request, __u64 sock)
+                                               int is_request, struct sock *sk)
 {
     struct found_socket found = {};
     __u8 first[2] = {};
@@ -832,17 +833,18 @@ static __noinline struct wire_conn *conn_first(struct wire_conn_key *key, __u32 
     int is_array = first[0] == '*' && (__u8)(first[1] - '1') < 9;
     int is_word = first[0] == '*' || first[0] == '\r' || first[0] == '\n' ||
                   (__u8)((first[0] | 0x20) - 'a') < 26;
-    if (!sock && !is_tls && !is_array) {
+    if (!sk && !is_tls && !is_array) {
         return 0;
     }
     if (!socket_of(key->fd, &found)) {
         return 0;
     }
-    if (sock) {
-        if (found.sock != sock) {
+    if (sk) {
+        if (found.sock != (__u64)sk) {
             return 0; /* the kernel's own, used by a call of another thing */
         }
         conn_close(key->tgid, key->fd);
+        found.cookie = bpf_get_socket_cookie(sk);
         /* Of one that was there before the tracer these may be the middle of anything. */
         int is_new = !bpf_map_lookup_elem(&old_sockets, &found.inode);
         if (!is_request || !(is_tls || is_array || (is_new && is_word))) {
@@ -855,18 +857,18 @@ static __noinline struct wire_conn *conn_first(struct wire_conn_key *key, __u32 
 
 /* The connection; a new one when these bytes begin a request. */
 static __always_inline struct wire_conn *conn_of(__u32 tgid, __u32 fd, __u32 role, __u64 base,
-                                                 int is_request, __u64 sock)
+                                                 int is_request, struct sock *sk)
 {
     if (!sampled(tgid, fd)) {
         return 0;
     }
     struct wire_conn_key key = {tgid, fd};
     struct wire_conn *conn = bpf_map_lookup_elem(&conns, &key);
-    int is_known = conn && (!sock || conn->sock == sock);
+    int is_known = conn && (!sk || conn->cookie == bpf_get_socket_cookie(sk));
     if (is_known || (!conn && !is_request)) {
         return conn;
     }
-    return conn_first(&key, role, base, is_request, sock);
+    return conn_first(&key, role, base, is_request, sk);
 }
 
 static __always_inline void depth(struct wire_conn *conn, __u64 before)
@@ -967,10 +969,10 @@ static __always_inline __u64 iov_first(__u64 vector, __u64 n)
 }
 
 static __always_inline int wire_vector(__u32 tgid, __u32 role, __u32 fd, __u64 vector, __u64 n,
-                                       __u64 left, int is_write, __u64 now, __u64 sock)
+                                       __u64 left, int is_write, __u64 now, struct sock *sk)
 {
     int is_request = (role == TARGET_CLIENT) == is_write;
-    struct wire_conn *conn = conn_of(tgid, fd, role, iov_first(vector, n), is_request, sock);
+    struct wire_conn *conn = conn_of(tgid, fd, role, iov_first(vector, n), is_request, sk);
     __u32 zero = 0;
     struct iov_scalars *s = bpf_map_lookup_elem(&iovs, &zero);
     if (!conn || !s) {
@@ -992,10 +994,10 @@ static __always_inline int wire_vector(__u32 tgid, __u32 role, __u32 fd, __u64 v
 }
 
 static __always_inline int wire_plain(__u32 tgid, __u32 role, __u32 fd, __u64 base, __u64 len,
-                                      int is_write, __u64 now, __u64 sock)
+                                      int is_write, __u64 now, struct sock *sk)
 {
     int is_request = (role == TARGET_CLIENT) == is_write;
-    struct wire_conn *conn = conn_of(tgid, fd, role, base, is_request, sock);
+    struct wire_conn *conn = conn_of(tgid, fd, role, base, is_request, sk);
     if (!conn) {
         return 0;
     }
@@ -1208,7 +1210,7 @@ static __always_inline int wire_socket(struct sock *sk, int result, int is_write
     }
     if (is_write ? nr == config.nr_write || nr == config.nr_sendto
                  : nr == config.nr_read || nr == config.nr_recvfrom) {
-        return wire_plain(tgid, role, fd, REGS_ARG2(regs), result, is_write, 0, (__u64)sk);
+        return wire_plain(tgid, role, fd, REGS_ARG2(regs), result, is_write, 0, sk);
     }
     __u64 vector = REGS_ARG2(regs);
     __u64 n = REGS_ARG3(regs);
@@ -1217,7 +1219,7 @@ static __always_inline int wire_socket(struct sock *sk, int result, int is_write
          !message_iov(vector, &vector, &n))) {
         return 0;
     }
-    return wire_vector(tgid, role, fd, vector, n, result, is_write, 0, (__u64)sk);
+    return wire_vector(tgid, role, fd, vector, n, result, is_write, 0, sk);
 }
 
 SEC("tp_btf/sock_send_length")
