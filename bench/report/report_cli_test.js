@@ -316,9 +316,9 @@ test("axe finds nothing serious, in both themes", async ({ browser, pair, single
 });
 
 /* A copy of the two sets in a results folder of its own, with nothing drawn yet. */
-function copyOfSets(name) {
+function copyOfSets(name, sets = [A, B]) {
   const root = path.join(folder, name);
-  for (const set of [A, B]) {
+  for (const set of sets) {
     fs.cpSync(path.join(sourceRoot, "results", set), path.join(root, "results", set), { recursive: true });
   }
   return root;
@@ -422,6 +422,39 @@ test("seconds of a run are drawn with the objective as a line, and a disturbed r
     return Math.max(0, ...rows.values());
   });
   assert.ok(purple > 40, "the objective's line has " + purple + " pixels");
+});
+
+test("a set of load says which process each profile is of", async ({ browser }) => {
+  const root = copyOfSets("service", [LOAD]);
+  const dir = path.join(root, "results", LOAD, "load-sustained");
+  const table = (rows) => "# codeq-lab.functions/1\n# ops 100\nfunction\tobject\tfile\tself\tinclusive\tcalls\n" + rows;
+  fs.writeFileSync(path.join(dir, "functions.tsv"), table("conn_turn\tcodeqd\tconn.c\t40000\t50000\t300\n"));
+  fs.writeFileSync(path.join(dir, "folded.txt"), "# codeq-lab.folded/1\n# ops 100\nthread_main;conn_turn 40000\n");
+  fs.mkdirSync(path.join(dir, "redis"));
+  fs.writeFileSync(path.join(dir, "redis", "functions.tsv"), table("luaV_execute\tredis-server\tlvm.c\t70000\t90000\t200\n" +
+    HOSTILE + "\tredis-server\tlvm.c\t10\t10\t1\n"));
+  fs.writeFileSync(path.join(dir, "service.json"), JSON.stringify({ schema: "codeq-lab.service/1",
+    "callgrind.codeqd": { ops: 100, requests: 300, instructions: 5_000_000 },
+    "callgrind.redis": { ops: 120, requests: 300, instructions: 9_000_000, script_instructions: 6_000_000 },
+    "massif.codeqd": { not_measured: "no massif " + HOSTILE } }));
+  const file = path.join(folder, "service.html");
+  run([bench, "report", path.join("results", LOAD), "-o", file], { cwd: root });
+  const page = await open(browser, file);
+  await openAll(page);
+  const rows = (await page.$$eval("[aria-label='under Valgrind'] tbody tr", (all) => all.map((r) => r.innerText)))
+    .map((row) => row.replace(/[\u202f,]/g, " ").replace(/\s+/g, " ").trim());
+  assert.deepStrictEqual(rows.slice(0, 3), ["codeqd instructions a task 50 000 100",
+    "redis-server instructions a task 75 000 120", "redis-server of them in Lua scripts 50 000 120"]);
+  assert.match(rows[3], /^codeqd heap at its peak not measured: no massif <\/script>/);
+  assert.strictEqual(rows.length, 4);
+  const codeqd = await page.innerText("details:has(> summary:has-text('of codeqd go'))");
+  assert.match(codeqd, /conn_turn[\s\S]*User-space instructions of codeqd/);
+  assert.doesNotMatch(codeqd, /luaV_execute|the client/);
+  const redis = await page.innerText("details:has(> summary:has-text('of redis-server go'))");
+  assert.match(redis, /luaV_execute[\s\S]*User-space instructions of redis-server/);
+  assert.doesNotMatch(redis, /conn_turn/);
+  assert.strictEqual(await page.evaluate(() => window.ran), undefined);
+  assert.strictEqual(await page.$("img"), null);
 });
 
 test("live stacks stand where they were recorded", async ({ browser }) => {

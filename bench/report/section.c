@@ -9,6 +9,7 @@
 #include "report/heap.h"
 #include "report/html.h"
 #include "report/latency.h"
+#include "report/service.h"
 #include "report/table.h"
 #include "report/where.h"
 
@@ -161,6 +162,7 @@ void section_print(const char *id, const struct section_side *a, const struct se
     html_raw(out, "</details>\n");
     print_causes(out, judged);
     cost_print(out, a, b);
+    service_print(out, a, b);
     latency_print(out, data, a, b);
     where_print(out, data, a, b);
     heap_print(out, data, a, b);

@@ -226,21 +226,24 @@ static void print_gone(struct buf *out, const struct profile_table *after,
     }
 }
 
+/* lines: data-lines, where a click on a function shows its lines; "" where there are none. */
 static void print_functions(struct buf *out, const struct profile_table *table,
-                            const struct profile_table *before, size_t flame)
+                            const struct profile_table *before, const char *lines,
+                            const char *subject)
 {
     double ops = table->ops > 0 ? (double)table->ops : 1;
     double total = (double)profile_table_sum(table, FUNCTION_SELF) / ops;
     const struct profile_row **rows = sorted_rows(table);
-    html_raw(out,
-             "<div class=\"scroll functions\" data-lines=\"%zu\" tabindex=\"0\" role=\"region\" "
-             "aria-label=\"functions\"><table><caption>The %d costliest functions by their own "
-             "instructions per operation%s</caption><thead><tr><th scope=\"col\" class=\"text\">"
-             "function</th><th scope=\"col\">self</th><th scope=\"col\">share</th>"
-             "<th scope=\"col\">inclusive</th><th scope=\"col\">calls</th>%s"
-             "<th scope=\"col\" class=\"text\">file</th></tr></thead><tbody>\n",
-             flame, TOP_ROWS, before != NULL ? ", of B, with the change from A" : "",
-             before != NULL ? "<th scope=\"col\">change</th>" : "");
+    html_raw(
+        out,
+        "<div class=\"scroll functions\"%s tabindex=\"0\" role=\"region\" "
+        "aria-label=\"functions of %s\"><table><caption>The %d costliest functions by their own "
+        "instructions per operation%s</caption><thead><tr><th scope=\"col\" class=\"text\">"
+        "function</th><th scope=\"col\">self</th><th scope=\"col\">share</th>"
+        "<th scope=\"col\">inclusive</th><th scope=\"col\">calls</th>%s"
+        "<th scope=\"col\" class=\"text\">file</th></tr></thead><tbody>\n",
+        lines, subject, TOP_ROWS, before != NULL ? ", of B, with the change from A" : "",
+        before != NULL ? "<th scope=\"col\">change</th>" : "");
     for (size_t i = 0; i < table->count && i < TOP_ROWS; i++) {
         print_function(out, rows[i], ops, total, before);
     }
@@ -251,7 +254,45 @@ static void print_functions(struct buf *out, const struct profile_table *table,
     free(rows);
 }
 
-static void print_callgrind(struct buf *out, struct report_data *data, const struct section_side *a,
+struct process {
+    const char *subject; /* whose instructions */
+    const char *heading;
+    const char *left_out; /* what is not in them */
+    bool of_lab; /* its source is this repository's */
+};
+
+/* Graph and lines, where the profile has stacks; the number of its flame, or -1. */
+static long print_graph(struct buf *out, struct report_data *data, const struct process *process,
+                        const struct section_side *a, const struct section_side *b,
+                        const struct profile_table *of_a, const struct profile_table *of_b)
+{
+    struct flame flame = {
+        .title = b != NULL ? "Instructions, from A to B" : "Instructions",
+        .unit = "instructions per operation",
+        .note = b != NULL
+                    ? "Callgrind's inclusive costs: a frame is as wide as the mean of A and B "
+                      "spent in it and in all it called. Red has grown, blue has shrunk, by the "
+                      "frame's own instructions."
+                    : "Callgrind's inclusive costs: a frame is as wide as what was spent in it "
+                      "and in all it called, counted and not sampled.",
+    };
+    flame.stacks[0] = read_callgrind(a->dir);
+    flame.stacks[1] = b != NULL ? read_callgrind(b->dir) : NULL;
+    flame.ops[0] = of_a->ops > 0 ? (double)of_a->ops : 1;
+    flame.ops[1] = b != NULL && of_b->ops > 0 ? (double)of_b->ops : 1;
+    /* Not Redis: its scripts call deep, so its sets keep no stacks, and its source is not here. */
+    bool drawn = process->of_lab || flame.stacks[0] != NULL || flame.stacks[1] != NULL;
+    if (drawn) {
+        flame.take_lines = process->of_lab ? lines_of(data, a, b) : NULL;
+        print_flame(out, data, &flame);
+    }
+    stacks_free(flame.stacks[0]);
+    stacks_free(flame.stacks[1]);
+    return drawn ? (long)json_count(data->flames) - 1 : -1;
+}
+
+static void print_callgrind(struct buf *out, struct report_data *data,
+                            const struct process *process, const struct section_side *a,
                             const struct section_side *b)
 {
     struct profile_table table[2];
@@ -259,40 +300,52 @@ static void print_callgrind(struct buf *out, struct report_data *data, const str
                    b != NULL &&
                        profile_table_read(&table[1], PROFILE_TABLE_FUNCTIONS, b->dir, NULL) == 0};
     bool both = has[0] && has[1];
-    const struct section_side *shown = has[1] ? b : a;
     if (!has[0] && !has[1]) {
         return;
     }
-    html_raw(out, "<details><summary>Where the instructions go</summary>\n");
-    const struct profile_table *first = &table[both || has[0] ? 0 : 1];
-    struct flame flame = {
-        .title = both ? "Instructions, from A to B" : "Instructions",
-        .unit = "instructions per operation",
-        .note = both ? "Callgrind's inclusive costs: a frame is as wide as the mean of A and B "
-                       "spent in it and in all it called. Red has grown, blue has shrunk, by the "
-                       "frame's own instructions."
-                     : "Callgrind's inclusive costs: a frame is as wide as what was spent in it "
-                       "and in all it called, counted and not sampled.",
-    };
-    flame.stacks[0] = read_callgrind(both ? a->dir : shown->dir);
-    flame.stacks[1] = both ? read_callgrind(b->dir) : NULL;
-    flame.ops[0] = first->ops > 0 ? (double)first->ops : 1;
-    flame.ops[1] = both && table[1].ops > 0 ? (double)table[1].ops : 1;
-    flame.take_lines = both ? lines_of(data, a, b) : lines_of(data, shown, NULL);
-    print_flame(out, data, &flame);
-    print_functions(out, &table[has[1] ? 1 : 0], both ? &table[0] : NULL,
-                    json_count(data->flames) - 1);
+    html_raw(out, "<details><summary>%s</summary>\n", process->heading);
+    int last = has[1] ? 1 : 0;
+    int first = both ? 0 : last;
+    long number = print_graph(out, data, process, first == 0 ? a : b, both ? b : NULL,
+                              &table[first], &table[last]);
+    char lines[40] = "";
+    if (number >= 0 && process->of_lab) {
+        snprintf(lines, sizeof lines, " data-lines=\"%ld\"", number);
+    }
+    print_functions(out, &table[last], both ? &table[0] : NULL, lines, process->subject);
     html_raw(out,
-             "<p class=\"dim\">User-space instructions of %s in its "
-             "measured region; the kernel, Redis and waiting are not in them.</p></details>\n",
-             section_subject(shown));
-    stacks_free(flame.stacks[0]);
-    stacks_free(flame.stacks[1]);
+             "<p class=\"dim\">User-space instructions of %s in its measured region; %s are not in "
+             "them.</p></details>\n",
+             process->subject, process->left_out);
     for (int s = 0; s < 2; s++) {
         if (has[s]) {
             profile_table_fini(&table[s]);
         }
     }
+}
+
+/* A set of load has codeqd's profile, and that of the Redis behind it in a folder of its own. */
+static void print_processes(struct buf *out, struct report_data *data, const struct section_side *a,
+                            const struct section_side *b)
+{
+    const char *subject = section_subject(b != NULL ? b : a);
+    bool service = strcmp(subject, "codeqd") == 0;
+    const struct process measured = {
+        .subject = subject,
+        .heading = service ? "Where the instructions of codeqd go" : "Where the instructions go",
+        .left_out = "the kernel, Redis and waiting",
+        .of_lab = true,
+    };
+    const struct process redis = {
+        .subject = "redis-server",
+        .heading = "Where the instructions of redis-server go",
+        .left_out = "the kernel and waiting",
+    };
+    print_callgrind(out, data, &measured, a, b);
+    struct section_side under[2] = {*a, b != NULL ? *b : *a};
+    snprintf(under[0].dir, sizeof under[0].dir, "%.1000s/redis", a->dir);
+    snprintf(under[1].dir, sizeof under[1].dir, "%.1000s/redis", (b != NULL ? b : a)->dir);
+    print_callgrind(out, data, &redis, &under[0], b != NULL ? &under[1] : NULL);
 }
 
 /* ---- live stacks ---- */
@@ -378,6 +431,6 @@ static void print_live(struct buf *out, struct report_data *data, const struct s
 void where_print(struct buf *out, struct report_data *data, const struct section_side *a,
                  const struct section_side *b)
 {
-    print_callgrind(out, data, a, b);
+    print_processes(out, data, a, b);
     print_live(out, data, a, b);
 }
