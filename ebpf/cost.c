@@ -145,6 +145,9 @@ static const char help[] =
     "  --with NAME=COMMAND   another tracer in the same rounds, run by sh, {pid} being Redis; may "
     "be\n"
     "                        given again; then no view is measured but those of --view\n"
+    "  --beside              trace a process that does nothing instead of Redis: what tracing "
+    "costs\n"
+    "                        a Redis that is not traced\n"
     "  --settle TIME         what such a command is given to attach (default: 2s)\n"
     "  --pipeline N[,N...]   commands sent at once (default: 1,16)\n"
     "  --clients N           connections, each waits for one batch of commands (default: 50)\n"
@@ -157,6 +160,7 @@ static const char help[] =
     "  codeq-trace cost\n"
     "  codeq-trace cost --view commands --pipeline 1 --pairs 31\n"
     "  codeq-trace cost --json --pairs 5 > cost.json\n"
+    "  codeq-trace cost --beside --pairs 31\n"
     "  codeq-trace cost --view syscalls --with strace='strace -c -f -p {pid}'\n"
     "\n"
     "Rights: as the views, CAP_BPF and CAP_PERFMON, or root. Needs redis-server and two cores.\n"
@@ -208,12 +212,17 @@ static int add_with(char *text, struct options *o, struct err *err)
 /* 0, 1 (help was printed), or negative errno with text. */
 static int parse(int argc, char **argv, struct options *o, struct err *err)
 {
-    static const struct option options[] = {
-        {"view", required_argument, NULL, 'v'},    {"with", required_argument, NULL, 'w'},
-        {"settle", required_argument, NULL, 's'},  {"pipeline", required_argument, NULL, 'p'},
-        {"clients", required_argument, NULL, 'c'}, {"pairs", required_argument, NULL, 'n'},
-        {"time", required_argument, NULL, 't'},    {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},          {0}};
+    static const struct option options[] = {{"view", required_argument, NULL, 'v'},
+                                            {"with", required_argument, NULL, 'w'},
+                                            {"settle", required_argument, NULL, 's'},
+                                            {"pipeline", required_argument, NULL, 'p'},
+                                            {"clients", required_argument, NULL, 'c'},
+                                            {"pairs", required_argument, NULL, 'n'},
+                                            {"time", required_argument, NULL, 't'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"beside", no_argument, NULL, 'b'},
+                                            {0}};
     int c;
     optind = 1;
     opterr = 0;
@@ -251,6 +260,9 @@ static int parse(int argc, char **argv, struct options *o, struct err *err)
                        ? err_set(err, -EINVAL, "--time: '%s': give 10ms to 60s", optarg)
                        : 0;
             break;
+        case 'b':
+            o->plan.beside = true;
+            break;
         case 'j':
             o->json = true;
             break;
@@ -275,12 +287,14 @@ static int parse(int argc, char **argv, struct options *o, struct err *err)
     return 0;
 }
 
-static void print_head(void)
+static void print_head(bool beside)
 {
-    printf("%-16s %8s %10s   %-22s  %-22s %9s %10s\n", "", "", "not traced", "Redis' CPU, traced",
-           "a bystander's CPU,", "the", "traced");
+    printf("%-16s %8s %10s   %-22s  %-22s %9s %10s\n", "", "", "not traced",
+           beside ? "CPU of Redis, another" : "Redis' CPU, traced", "the client's CPU,", "the",
+           "traced");
     printf("%-16s %8s %10s   %-22s  %-22s %9s %10s\n", "traced by", "pipeline", "ns/command",
-           "to not, 95 %", "traced to not, 95 %", "tracer", "commands/s");
+           beside ? "traced to none, 95 %" : "to not, 95 %", "traced to not, 95 %", "tracer",
+           "commands/s");
 }
 
 static int run(const struct options *o, struct err *err)
@@ -295,11 +309,12 @@ static int run(const struct options *o, struct err *err)
     struct json *root = json_new_object();
     json_add_string(root, "schema", "codeq-trace.cost/1");
     json_add_int(root, "clients", o->clients);
+    json_add_bool(root, "beside", o->plan.beside);
     struct json *rows = json_add_array(root, "rows");
     struct rng rng;
     rng_init(&rng, rng_seed_system());
     if (!o->json) {
-        print_head();
+        print_head(o->plan.beside);
     }
     for (size_t i = 0; i < o->chosen_len * o->pipelines_len && code == 0; i++) {
         result = (struct cost_result){.arm = o->chosen[i / o->pipelines_len],

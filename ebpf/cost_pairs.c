@@ -102,17 +102,18 @@ static void tracing_end(struct tracing *tracing)
     loader_free(tracing->floor);
 }
 
-static int start_view(struct cost_bench *bench, struct child *child, const struct cost_arm *arm,
-                      struct err *err)
+static int start_view(struct cost_bench *bench, pid_t traced, struct child *child,
+                      const struct cost_arm *arm, struct err *err)
 {
     char pid[16], path[REDIS_SERVER_PATH_MAX + 32], text[1024] = "";
-    snprintf(pid, sizeof pid, "%d", (int)bench->redis.child.pid);
+    snprintf(pid, sizeof pid, "%d", (int)traced);
     snprintf(path, sizeof path, "%s/%s.log", bench->redis.dir, arm->view);
     int log = open(path, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
     if (log < 0) {
         return err_set(err, -errno, "%s: %s", path, strerror(errno));
     }
-    const char *argv[] = {"/proc/self/exe", arm->view, "--pid", pid, "--json", arm->option, NULL};
+    const char *argv[] = {"/proc/self/exe", arm->view, "--pid",     pid, "--role",
+                          "server",         "--json",  arm->option, NULL};
     struct child_options options = {.argv = argv,
                                     .stdin_fd = -1,
                                     .stdout_fd = -1,
@@ -138,14 +139,14 @@ static int start_view(struct cost_bench *bench, struct child *child, const struc
 }
 
 /* How far it is, only it knows: it is given some time. */
-static int start_command(struct cost_bench *bench, struct child *child, const struct cost_arm *arm,
-                         int64_t settle_ns, struct err *err)
+static int start_command(struct cost_bench *bench, pid_t traced, struct child *child,
+                         const struct cost_arm *arm, int64_t settle_ns, struct err *err)
 {
     struct buf text = BUF_INIT;
     buf_puts(&text, "exec ");
     for (const char *p = arm->command; *p != '\0';) {
         if (strncmp(p, "{pid}", 5) == 0) {
-            buf_printf(&text, "%d", (int)bench->redis.child.pid);
+            buf_printf(&text, "%d", (int)traced);
             p += 5;
         } else {
             buf_append(&text, p++, 1);
@@ -172,14 +173,15 @@ static int start_command(struct cost_bench *bench, struct child *child, const st
     return code;
 }
 
-static int tracing_begin(struct cost_bench *bench, const struct cost_arm *arm, int64_t settle_ns,
-                         struct tracing *tracing, struct err *err)
+static int tracing_begin(struct cost_bench *bench, const struct cost_plan *plan,
+                         const struct cost_arm *arm, struct tracing *tracing, struct err *err)
 {
+    pid_t traced = plan->beside ? bench->idle.pid : bench->redis.child.pid;
     if (arm->command != NULL) {
-        return start_command(bench, &tracing->tracer, arm, settle_ns, err);
+        return start_command(bench, traced, &tracing->tracer, arm, plan->settle_ns, err);
     }
     if (arm->view != NULL) {
-        return start_view(bench, &tracing->tracer, arm, err);
+        return start_view(bench, traced, &tracing->tracer, arm, err);
     }
     int code = loader_open(&tracing->floor, LOADER_FLOOR, err);
     code = code == 0 ? loader_load(tracing->floor, err) : code;
@@ -218,7 +220,7 @@ static int measure(struct cost_bench *bench, const struct cost_plan *plan,
 {
     struct tracing tracing = {0};
     int64_t commands = 0;
-    int code = arm != NULL ? tracing_begin(bench, arm, plan->settle_ns, &tracing, err) : 0;
+    int code = arm != NULL ? tracing_begin(bench, plan, arm, &tracing, err) : 0;
     if (code == 0) {
         commands = load(bench, pipeline, plan->arm_ns / 10, err); /* caches */
         code = commands < 0 ? (int)commands : 0;
@@ -314,6 +316,12 @@ int cost_bench_open(struct cost_bench *bench, size_t clients, const volatile sig
     }
     struct redis_server_options redis = {.cpu = redis_core};
     code = redis_server_start(&bench->redis, &redis, err);
+    if (code == 0) {
+        const char *argv[] = {"sleep", "infinity", NULL};
+        struct child_options idle = {
+            .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+        code = child_start(&bench->idle, &idle, err);
+    }
     while (code == 0 && bench->clients < clients) {
         int fd = connect_to(bench->redis.socket_path, err);
         if (fd < 0) {
@@ -332,6 +340,9 @@ void cost_bench_close(struct cost_bench *bench)
 {
     while (bench->clients > 0) {
         close(bench->fds[--bench->clients]);
+    }
+    if (bench->idle.pid > 0) {
+        child_stop(&bench->idle, NS_PER_SEC);
     }
     redis_server_stop(&bench->redis);
     sched_setaffinity(0, sizeof bench->cores, &bench->cores);

@@ -7,9 +7,11 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/child.h"
 #include "base/err.h"
 #include "base/redis_server.h"
 #include "base/rng.h"
@@ -30,10 +32,12 @@ struct cost_plan {
     int64_t pairs; /* 1..COST_PAIRS_MAX */
     int64_t arm_ns; /* each half of a pair */
     int64_t settle_ns; /* what a command is given to attach */
+    bool beside; /* trace a process that does nothing: Redis is then one that is not traced */
 };
 
 struct cost_bench {
     struct redis_server redis;
+    struct child idle; /* what is traced instead of Redis */
     int fds[COST_CLIENTS_MAX]; /* the client's connections */
     size_t clients;
     cpu_set_t cores; /* that this process had before */

@@ -52,6 +52,34 @@ static double ratio(const struct json *row, const char *name, const char *which)
     return json_number(json_get(json_get(row, name), which), -1);
 }
 
+/* Who is traced, seen by a tracer that writes its name down. */
+static void beside_traces_a_process_that_does_nothing(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"--json", "--beside"};
+    static const char *const names[] = {"redis-server\n", "sleep\n"};
+    for (int i = 0; i < 2; i++) {
+        char dir[] = "/tmp/codeq-beside-XXXXXX";
+        assert_non_null(mkdtemp(dir));
+        char command[128];
+        snprintf(command, sizeof command,
+                 "name=sh -c 'cat /proc/{pid}/comm > %s/comm; exec sleep 100'", dir);
+        char *out = NULL;
+        char *errors = NULL;
+        int code = COST(&out, &errors, "--with", command, "--settle", "200ms", "--pipeline", "2",
+                        "--pairs", "3", "--time", "20ms", options[i]);
+        if (code != 0) {
+            fail_msg("exit %d: %s", code, errors);
+        }
+        char *comm = tracer_slurp(dir, "comm");
+        assert_string_equal(comm, names[i]);
+        free(comm);
+        free(out);
+        free(errors);
+        remove_tree(dir);
+    }
+}
+
 static void each_view_has_its_ratios_with_an_interval(void **state)
 {
     (void)state;
@@ -189,6 +217,7 @@ int main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(beside_traces_a_process_that_does_nothing),
         cmocka_unit_test(each_view_has_its_ratios_with_an_interval),
         cmocka_unit_test(an_interrupt_takes_redis_and_the_tracers_along),
         cmocka_unit_test(another_tracer_is_measured_in_the_same_rounds),
