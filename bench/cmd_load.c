@@ -120,10 +120,31 @@ static int judge(const struct load_plan *plan, const struct load_measured *run, 
     return run->result.void_reason[0] != '\0' ? CMD_INCONCLUSIVE : exit_code;
 }
 
+/* What a latency means: a closed loop's does not show how long clients wait under load. */
+static void print_loops(const struct load_spec *spec)
+{
+    uint64_t open = 0, closed = 0, workers = 0;
+    for (size_t i = 0; i < spec->role_count; i++) {
+        const struct load_role *role = &spec->roles[i];
+        *(role->kind == LOAD_WORKER ? &workers : role->open ? &open : &closed) += role->concurrency;
+    }
+    printf("  loops     %s%s", open > 0 ? "create: open loop" : "",
+           open > 0 && closed > 0 ? "; " : "");
+    if (closed > 0) {
+        printf("create: closed loop of %llu", (unsigned long long)closed);
+    }
+    if (workers > 0) {
+        printf("%sclaim and result: closed loop of %llu", open + closed > 0 ? "; " : "",
+               (unsigned long long)workers);
+    }
+    fputs("\n", stdout);
+}
+
 static void print_run(const struct load_plan *plan, const struct load_measured *run)
 {
     const struct load_result *r = &run->result;
     printf("%s: %s\n", plan->id, plan->title);
+    print_loops(&plan->load->spec);
     load_print_table(stdout, r);
     double ops = (double)(r->finished > 0 ? r->finished : r->created);
     if (run->codeqd_cpu_us >= 0 && ops > 0) {

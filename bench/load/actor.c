@@ -319,6 +319,7 @@ static void note_delivery(struct load *load, struct actor *actor, const struct c
         hist_record(&result->redelivery, wait_ns);
     } else if (arrival.what == LEDGER_FIRST) {
         hist_record(&result->queue_wait[priority], wait_ns);
+        hist_record(&result->queue_wait_all, wait_ns);
     }
 }
 

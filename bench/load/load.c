@@ -305,8 +305,9 @@ static int result_init(struct load_result *result, size_t windows)
         endpoint->windows = calloc(windows, sizeof *endpoint->windows);
         code = endpoint->windows == NULL ? -ENOMEM : code;
     }
-    struct hist *more[] = {&result->send_lag, &result->lateness, &result->redelivery};
-    for (size_t i = 0; i < 3 && code == 0; i++) {
+    struct hist *more[] = {&result->send_lag, &result->lateness, &result->redelivery,
+                           &result->queue_wait_all};
+    for (size_t i = 0; i < sizeof more / sizeof *more && code == 0; i++) {
         code = hist_init(more[i], &digits_3, NULL);
     }
     for (int p = 0; p < LOAD_PRIORITIES && code == 0; p++) {
@@ -329,6 +330,7 @@ void load_result_fini(struct load_result *result)
     hist_fini(&result->send_lag);
     hist_fini(&result->lateness);
     hist_fini(&result->redelivery);
+    hist_fini(&result->queue_wait_all);
     for (int p = 0; p < LOAD_PRIORITIES; p++) {
         hist_fini(&result->queue_wait[p]);
     }

@@ -137,6 +137,7 @@ struct load_result {
     struct hist send_lag; /* open loop: actual send - later of (intended, a connection was free) */
     struct hist lateness; /* delayed tasks: claimed - due */
     struct hist queue_wait[LOAD_PRIORITIES]; /* claimed - acknowledged or due, by priority */
+    struct hist queue_wait_all;
     struct hist redelivery; /* crashed lease's end to the next claim of the task */
 
     /* arrivals: offered = completed + failed + unsent + unfinished (open and closed producers) */

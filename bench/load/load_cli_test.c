@@ -224,6 +224,31 @@ static void an_objective_that_is_missed_is_exit_code_1(void **state)
     json_free(json);
 }
 
+/* What is not an open loop is said to be none, beside its latencies. */
+static void the_table_says_which_latencies_are_of_a_closed_loop(void **state)
+{
+    (void)state;
+    char path[64];
+    write_scenario(path, "{\"schema\":\"codeq-lab.scenario/1\",\"id\":\"loops\",\"rev\":1,"
+                         "\"duration_ms\":1000,\"roles\":[{\"role\":\"producer\","
+                         "\"concurrency\":2,\"operations\":20},{\"role\":\"producer\","
+                         "\"arrival\":\"constant\",\"phases\":[{\"duration_ms\":500,"
+                         "\"rate_per_sec\":50}]},{\"role\":\"worker\",\"concurrency\":3}]}");
+    const char *argv[] = {bench, "load", "--codeqd", codeqd, "--no-result", path, NULL};
+    struct child_options options = {.argv = argv, .cpu = -1};
+    char *out = NULL;
+    struct err err = {""};
+    int code =
+        child_run(&options, clock_monotonic_ns(clock_system()) + 60 * NS_PER_SEC, &out, NULL, &err);
+    unlink(path);
+    if (code < 0) {
+        fail_msg("%s", err.text);
+    }
+    assert_non_null(strstr(out, "loops     create: open loop; create: closed loop of 2; "
+                                "claim and result: closed loop of 3\n"));
+    free(out);
+}
+
 static void wrong_scenarios_and_options_are_named(void **state)
 {
     (void)state;
@@ -380,6 +405,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_schedule_is_kept_while_others_take_every_core),
         cmocka_unit_test(service_never_runs_on_the_generators_core),
         cmocka_unit_test(an_objective_that_is_missed_is_exit_code_1),
+        cmocka_unit_test(the_table_says_which_latencies_are_of_a_closed_loop),
         cmocka_unit_test(wrong_scenarios_and_options_are_named),
         cmocka_unit_test(redis_of_a_target_needs_a_target_and_a_url),
         cmocka_unit_test(the_scenarios_lose_nothing),

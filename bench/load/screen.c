@@ -194,6 +194,8 @@ size_t load_figures(const struct load_result *r, struct slo_figure *out, size_t 
         {"lateness.p99_ms", quantile_ms(&r->lateness, 0.99)},
         {"redelivery.p99_ms", quantile_ms(&r->redelivery, 0.99)},
         {"redelivery.max_ms", max_ms(&r->redelivery)},
+        {"queue_wait.p50_ms", quantile_ms(&r->queue_wait_all, 0.5)},
+        {"queue_wait.p99_ms", quantile_ms(&r->queue_wait_all, 0.99)},
         {"queue_wait_high.p99_ms", quantile_ms(&r->queue_wait[9], 0.99)},
         {"drain_ms", r->drain_ns >= 0 ? (double)r->drain_ns / (double)NS_PER_MS : (double)NAN},
         {"throughput_per_sec", seconds > 0 ? (double)r->finished * share / seconds : (double)NAN},

@@ -115,6 +115,7 @@ static void figures_have_one_name_each_and_no_numbers_without_samples(void **sta
                             &result.endpoints[LOAD_RESULT].latency,
                             &result.lateness,
                             &result.redelivery,
+                            &result.queue_wait_all,
                             &result.queue_wait[9]};
     for (size_t i = 0; i < sizeof hists / sizeof *hists; i++) {
         assert_int_equal(hist_init(hists[i], NULL, NULL), 0);
