@@ -39,6 +39,9 @@ double rank_normal_quantile(double p)
     double high = 40;
     for (int i = 0; i < 200; i++) {
         double middle = (low + high) / 2;
+        if (middle <= low || middle >= high) {
+            break; /* neighbours: nothing lies between them */
+        }
         if (rank_normal_cdf(middle) < p) {
             low = middle;
         } else {
