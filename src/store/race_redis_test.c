@@ -1,6 +1,7 @@
 /* Several clients at once on one queue: no double delivery, no loss, and the accounts hold. */
 #include "base/test.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,14 +15,15 @@
 #define CLIENTS 4
 #define TASKS_EACH 400
 #define TASKS (CLIENTS * TASKS_EACH)
+#define SHORT_MS 1
+#define LONG_MS 20000
 
 /* What the clients know together, outside Redis. A task's number is its body. */
 struct shared {
     atomic_int created[TASKS];
-    atomic_int holder[TASKS]; /* client + 1 that believes to hold the lease; 0: none */
     atomic_int completed[TASKS]; /* accepted completions */
     atomic_int overlaps; /* a delivery while another's lease was surely held */
-    _Atomic int64_t held_until[TASKS]; /* deadline of the lease that holder has */
+    _Atomic int64_t held[TASKS]; /* the last lease that nobody has given back, as held_word; or 0 */
     atomic_int finished;
 };
 
@@ -32,6 +34,24 @@ struct client {
     int index;
     pthread_t thread;
 };
+
+/* A lease in one word, so that one exchange hands it over: its deadline, its length, its holder. */
+static int64_t held_word(const struct client *c, const struct store_claim_item *item,
+                         int64_t until_ms)
+{
+    static_assert(CLIENTS < 127, "the holder has seven bits");
+    return until_ms << 8 | (item->lease_ms == SHORT_MS) << 7 | (c->index + 1);
+}
+
+static int64_t held_until_ms(int64_t word)
+{
+    return word >> 8;
+}
+
+static int64_t held_from_ms(int64_t word)
+{
+    return held_until_ms(word) - ((word & 1 << 7) != 0 ? SHORT_MS : LONG_MS);
+}
 
 static void create_some(struct client *c, struct rng *rng, int *next)
 {
@@ -59,17 +79,17 @@ static void work_some(struct client *c, struct rng *rng, struct claims *claims)
     char worker[8];
     snprintf(worker, sizeof worker, "c%d", c->index);
     struct store_claim_item item = {.count = (uint16_t)(1 + rng_below(rng, 6)),
-                                    .lease_ms = rng_below(rng, 8) == 0 ? 1 : 20000,
+                                    .lease_ms = rng_below(rng, 8) == 0 ? SHORT_MS : LONG_MS,
                                     .worker = bytes_of(worker)};
     assert_int_equal(claim_call(&c->fixture, c->store, &item, 1, claims), STORE_OK);
     for (size_t i = 0; i < claims->count; i++) {
         int number = atoi(claims->tasks[i].body);
-        int64_t until_ms = claims->tasks[i].lease_until_ms;
-        /* The new lease began at until - lease; it must not begin before the old one's deadline
-         * unless the old holder has given it back. */
-        int holder = atomic_exchange(&c->shared->holder[number], c->index + 1);
-        int64_t old_until_ms = atomic_exchange(&c->shared->held_until[number], until_ms);
-        if (holder != 0 && until_ms - item.lease_ms < old_until_ms) {
+        int64_t mine = held_word(c, &item, claims->tasks[i].lease_until_ms);
+        /* Two leases of one task share no instant, unless the older was given back. A client that
+         * was long on its way from the claim to here may find a later lease than its own. */
+        int64_t other = atomic_exchange(&c->shared->held[number], mine);
+        if (other != 0 && held_from_ms(mine) < held_until_ms(other) &&
+            held_from_ms(other) < held_until_ms(mine)) {
             c->shared->overlaps++;
         }
     }
@@ -81,10 +101,10 @@ static void work_some(struct client *c, struct rng *rng, struct claims *claims)
         if (dice == 0) {
             continue; /* crashed: the lease runs out, or, being long, is taken up below */
         }
-        int mine = c->index + 1;
+        int64_t mine = held_word(c, &item, claims->tasks[i].lease_until_ms);
         if (dice < 3) {
             /* Give it back: let go before Redis does, for another may have it at once. */
-            atomic_compare_exchange_strong(&c->shared->holder[number], &mine, 0);
+            atomic_compare_exchange_strong(&c->shared->held[number], &mine, 0);
             struct store_nack_item nack = {.lease = lease, .delay_ms = 1};
             struct store_abandon_item abandon = {.lease = lease};
             if (dice == 1) {
@@ -95,7 +115,7 @@ static void work_some(struct client *c, struct rng *rng, struct claims *claims)
             continue;
         }
         struct store_complete_item end = {.lease = lease, .result = bytes_of("r")};
-        atomic_compare_exchange_strong(&c->shared->holder[number], &mine, 0);
+        atomic_compare_exchange_strong(&c->shared->held[number], &mine, 0);
         assert_int_equal(complete_call(&c->fixture, c->store, &end, 1, &v), STORE_OK);
         if (v.verdict == STORE_DONE) {
             c->shared->completed[number]++;
@@ -108,9 +128,9 @@ static void work_some(struct client *c, struct rng *rng, struct claims *claims)
             .lease = {.has_token = true, .token = claims->tasks[i].member}, .extend_ms = 1};
         struct store_return_verdict v;
         int number = atoi(claims->tasks[i].body);
-        if (c->shared->holder[number] == c->index + 1) {
-            int mine = c->index + 1;
-            atomic_compare_exchange_strong(&c->shared->holder[number], &mine, 0);
+        int64_t mine = held_word(c, &item, claims->tasks[i].lease_until_ms);
+        if (c->shared->held[number] == mine) {
+            atomic_compare_exchange_strong(&c->shared->held[number], &mine, 0);
             assert_int_equal(heartbeat_call(&c->fixture, c->store, &beat, 1, &v), STORE_OK);
         }
     }
