@@ -10,11 +10,15 @@ let
     root = ../.;
     fileset = lib.fileset.unions ([ ../meson.build ../meson_options.txt ../LICENSE ../src/meson.build ../src/base ../src/share ] ++ parts);
   };
+  # What measures and watches is built once, whatever the scheduler is built with.
+  observers = {
+    codeq-bench-unwrapped = callPackage ./codeq-bench.nix { inherit version; src = source [ ../bench ../scenarios ]; };
+    codeq-trace = callPackage ./codeq-trace.nix { inherit version hardeningDisable; src = source [ ../ebpf ../src/store/lua ../src/store/lua_embed.py ]; };
+  };
+
   programs = set: rec {
-    # The three as they are compiled; nothing wrapped.
+    inherit (observers) codeq-bench-unwrapped codeq-trace;
     codeqd-unwrapped = set.callPackage ./codeqd.nix { inherit version; src = source [ ../src ]; };
-    codeq-bench-unwrapped = set.callPackage ./codeq-bench.nix { inherit version; src = source [ ../bench ../scenarios ]; };
-    codeq-trace = set.callPackage ./codeq-trace.nix { inherit version hardeningDisable; src = source [ ../ebpf ../src/store/lua ../src/store/lua_embed.py ]; };
 
     codeqd = wrap set {
       name = "codeqd";
@@ -115,7 +119,8 @@ in
   packages = { inherit (ours) codeqd codeq-bench codeq-trace; inherit default; } // scenarios;
   inherit runners;
 
-  # matrix.<redis>.<compiler>: the same sources with one input exchanged.
+  # matrix.<redis>.<compiler>: the scheduler with one input exchanged, measured by one and the same
+  # codeq-bench: a difference between two cells is not the observer's.
   matrix = lib.mapAttrs
     (_: redis: lib.mapAttrs
       (_: stdenv:
@@ -129,16 +134,20 @@ in
       { gcc = pkgs.stdenv; clang = pkgs.clangStdenv; })
     { inherit (pkgs) redis valkey; };
 
+  # What `just` needs, verb by verb: build and lint, test, beside, and a debugger for what they find.
   shell = pkgs.mkShell {
     inputsFrom = [ ours.codeqd-unwrapped ours.codeq-bench-unwrapped ours.codeq-trace ];
     packages = [
-      pkgs.just pkgs.jq pkgs.git pkgs.redis pkgs.valgrind pkgs.cmocka pkgs.clang-tools pkgs.shellcheck pkgs.nodejs pkgs.python3
+      pkgs.just pkgs.git pkgs.redis pkgs.valgrind pkgs.curl pkgs.procps pkgs.jq pkgs.gdb
+      pkgs.clang-tools pkgs.shellcheck pkgs.systemd
+      pkgs.cmocka pkgs.nodejs pkgs.chromium pkgs.go (pkgs.python3.withPackages (python: [ python.prometheus-client ]))
+      pkgs.wrk pkgs.nghttp2
     ];
     inherit hardeningDisable; # the shell's clang compiles BPF too
   };
 
   checks = import ./checks.nix {
-    inherit pkgs lib ours version hardeningDisable;
+    inherit pkgs lib ours default runners version hardeningDisable;
     src = source [ ../src ../bench ../ebpf ../scenarios ];
     formatted = source [ ../src ../bench ../ebpf ../.clang-format ];
   };

@@ -4,9 +4,9 @@
 # that is not declared is missing here as it would be with nixpkgs.
 { system, lib }:
 let
-  host = { pname, bin ? [ ], pc ? [ ], header ? [ ], apt ? pname }:
+  host = { pname, bin ? [ ], pc ? [ ], header ? [ ], py ? [ ], apt ? pname }:
     derivation {
-      inherit system pname bin pc header apt;
+      inherit system pname bin pc header py apt;
       name = "host-${pname}";
       builder = "/bin/bash";
       args = [ ./host.sh ];
@@ -19,7 +19,7 @@ let
       "bash" "sh" "env" "gcc" "cc" "ar" "ld" "as" "strip" "make" "sed" "grep" "awk" "find" "xargs" "tar" "gzip"
       "diff" "cmp" "cat" "cp" "mv" "rm" "ln" "ls" "mkdir" "rmdir" "mktemp" "chmod" "touch" "install" "sort" "uniq" "head"
       "tail" "cut" "tr" "wc" "date" "uname" "readlink" "dirname" "basename" "sleep" "seq" "tee" "true" "false" "expr"
-      "test" "echo" "printf" "paste" "id" "nproc" "sha256sum" "stat" "ps" "timeout" "taskset"
+      "test" "echo" "printf" "paste" "id" "nproc" "sha256sum" "stat" "timeout"
     ];
   };
 
@@ -124,11 +124,23 @@ let
     valgrind = host { pname = "valgrind"; bin = [ "valgrind" "callgrind_annotate" "ms_print" ]; pc = [ "valgrind" ]; };
     clang = host { pname = "clang"; bin = [ "clang" "clang++" ]; };
     clang-tools = host { pname = "clang-tools"; bin = [ "clang-format" ]; apt = "clang-format"; };
+    procps = host { pname = "procps"; bin = [ "ps" "pgrep" "pkill" ]; };
+    nghttp2 = host { pname = "nghttp2"; bin = [ "h2load" ]; apt = "nghttp2-client"; };
+    go = host { pname = "go"; bin = [ "go" ]; apt = "golang-go"; };
+    just = host { pname = "just"; bin = [ "just" ]; apt = "npm, and let ./lab install it"; };
+    python3 = host { pname = "python3"; bin = [ "python3" ]; } // {
+      withPackages = names: host {
+        pname = "python3";
+        bin = [ "python3" ];
+        py = names { prometheus-client = "prometheus_client"; };
+        apt = "python3-prometheus-client";
+      };
+    };
     bpftools = host { pname = "bpftools"; bin = [ "bpftool" ]; apt = "bpftool"; };
     bashInteractive = host { pname = "bash"; bin = [ "bash" ]; }; # for `nix develop`
     ninja = host { pname = "ninja"; bin = [ "ninja" ]; apt = "ninja-build"; };
-    systemd = host { pname = "systemd"; bin = [ "systemd-analyze" ]; };
-    nodejs = host { pname = "nodejs"; bin = [ "node" ]; };
+    systemd = host { pname = "systemd"; bin = [ "systemd-analyze" "systemd-nspawn" ]; apt = "systemd systemd-container"; };
+    nodejs = host { pname = "nodejs"; bin = [ "node" "npm" ]; apt = "nodejs npm"; };
     coreutils = base;
     diffutils = base;
     gnutar = base;
@@ -136,10 +148,11 @@ let
   } // lib.mapAttrs (pname: bin: host { inherit pname bin; }) {
     meson = [ "meson" ];
     pkg-config = [ "pkg-config" ];
-    python3 = [ "python3" ];
     jq = [ "jq" ];
     git = [ "git" ];
-    just = [ "just" ];
+    chromium = [ "chromium" ];
+    gdb = [ "gdb" ];
+    wrk = [ "wrk" ];
     shellcheck = [ "shellcheck" ];
     nixfmt-tree = [ "nixfmt-tree" ];
   };
