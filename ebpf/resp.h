@@ -64,6 +64,7 @@ enum resp_event {
     RESP_BAD, /* not RESP: dir->bad is set */
 };
 
+#define RESP_CRLF 0x0a0d /* as two bytes are read */
 #define RESP_ONES 0x0101010101010101ULL
 #ifdef __bpf__ /* one load; clang would make eight of a memcpy */
 #define RESP_LOAD8(bytes, offset) (*(const __u64 *)((bytes) + (offset)))
@@ -221,37 +222,56 @@ RESP_INLINE int resp_step(RESP_HOOKS *context, struct resp_dir *dir, struct resp
         return RESP_MORE;
     }
     __u64 text = RESP_LOAD8(s, 1);
-    __u64 marks = resp_zero_bytes(text ^ ('\r' * RESP_ONES));
-    __u32 digits = marks != 0 ? resp_lowest(marks) : 8;
-    /* The first eight bytes may be none but digits: a bulk of 100,000,000 bytes has nine. */
-    if (marks == 0 && left > 10) {
-        __u64 more = RESP_LOAD8(s, 9);
-        __u64 more_marks = resp_zero_bytes(more ^ ('\r' * RESP_ONES));
-        if (more_marks != 0 && resp_lowest(more_marks) < 4 && resp_not_digits(text) == 0) {
-            __u32 extra = resp_lowest(more_marks);
-            __u64 scale = extra == 0 ? 1 : extra == 1 ? 10 : extra == 2 ? 100 : 1000;
-            window->number = resp_decimal(text, 8) * scale + resp_decimal(more, extra);
-            digits = 8 + extra;
-            marks = more_marks;
-        } else {
-            window->number = 0;
-        }
-    } else {
-        window->number = resp_decimal(text, digits & 7);
-        if (digits == 8) {
-            window->number = resp_decimal(text, 8);
-        }
-    }
-    window->header = digits + 3;
-    int whole = marks != 0 && window->header <= left;
-    int minus = (text & 0xff) == '-';
-    /* Of the bytes before \r: all must be digits. */
-    __u64 strange = digits < 8 ? resp_not_digits(text) & ((1ULL << ((8 * digits) & 63)) - 1) : 0;
-    int number_ok = strange == 0 && digits > 0;
+    __u32 first = (__u32)(text & 0xff) - '0';
+    __u32 second = (__u32)(text >> 8 & 0xff) - '0';
+    __u32 digits;
+    int whole = 1;
+    int minus = 0;
+    int number_ok = 1;
     window->kept = 0;
-    if (whole && type != 0 && s[(digits + 2) & 15] != '\n' &&
-        (!request || type == '*' || type == '$')) {
-        return resp_bad(dir);
+    /* Where the next element begins hangs on this number: most have one digit or two, which take a
+     * few cycles where the arithmetic of eight takes forty. */
+    if (first <= 9 && (text >> 8 & 0xffff) == RESP_CRLF && left >= 4) {
+        digits = 1;
+        window->number = first;
+        window->header = 4;
+    } else if (first <= 9 && second <= 9 && (text >> 16 & 0xffff) == RESP_CRLF && left >= 5) {
+        digits = 2;
+        window->number = first * 10 + second;
+        window->header = 5;
+    } else {
+        __u64 marks = resp_zero_bytes(text ^ ('\r' * RESP_ONES));
+        digits = marks != 0 ? resp_lowest(marks) : 8;
+        /* The first eight bytes may be none but digits: a bulk of 100,000,000 bytes has nine. */
+        if (marks == 0 && left > 10) {
+            __u64 more = RESP_LOAD8(s, 9);
+            __u64 more_marks = resp_zero_bytes(more ^ ('\r' * RESP_ONES));
+            if (more_marks != 0 && resp_lowest(more_marks) < 4 && resp_not_digits(text) == 0) {
+                __u32 extra = resp_lowest(more_marks);
+                __u64 scale = extra == 0 ? 1 : extra == 1 ? 10 : extra == 2 ? 100 : 1000;
+                window->number = resp_decimal(text, 8) * scale + resp_decimal(more, extra);
+                digits = 8 + extra;
+                marks = more_marks;
+            } else {
+                window->number = 0;
+            }
+        } else {
+            window->number = resp_decimal(text, digits & 7);
+            if (digits == 8) {
+                window->number = resp_decimal(text, 8);
+            }
+        }
+        window->header = digits + 3;
+        whole = marks != 0 && window->header <= left;
+        minus = (text & 0xff) == '-';
+        /* Of the bytes before \r: all must be digits. */
+        __u64 strange =
+            digits < 8 ? resp_not_digits(text) & ((1ULL << ((8 * digits) & 63)) - 1) : 0;
+        number_ok = strange == 0 && digits > 0;
+        if (whole && type != 0 && s[(digits + 2) & 15] != '\n' &&
+            (!request || type == '*' || type == '$')) {
+            return resp_bad(dir);
+        }
     }
 
     if (request) {
