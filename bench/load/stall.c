@@ -269,7 +269,7 @@ int stall_check_run(int64_t duration_ns, int64_t pause_ns, const volatile sig_at
         out->p99_ns = hist_quantile_ns(&create->latency, 0.99);
         out->lag_p99_ns = hist_quantile_ns(&result.send_lag, 0.99);
         out->completed = create->completed;
-        if (out->lag_p99_ns > LAG_SHARE_MAX * (double)pause_ns) {
+        if ((double)out->lag_p99_ns > LAG_SHARE_MAX * (double)pause_ns) {
             snprintf(out->void_reason, sizeof out->void_reason, "%s", result.void_reason);
         }
         judge(out);
