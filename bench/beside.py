@@ -31,6 +31,7 @@ import time
 CONNECTIONS = 32
 WRK_DELAY_MS = (40, 60)
 H2LOAD_CONNECTIONS = 100
+RATE_SLACK = 0.1  # at equal rate: no further off than this
 NAN = float("nan")
 COLUMNS = ("requests/s", "CPU us/req", "user", "system", "waits", "p50 ms", "p90 ms", "p99 ms", "lag p99 us")
 
@@ -39,6 +40,7 @@ class Run:
     """What one run of one generator came to."""
 
     def __init__(self, rate, count, usage, quantiles_ms, lag_us=NAN):
+        self.rate = rate
         self.user, self.system = (s / count * 1e6 for s in (usage.ru_utime, usage.ru_stime))
         self.cpu = self.user + self.system
         self.row = (rate, self.cpu, self.user, self.system, usage.ru_nvcsw / count, *quantiles_ms, lag_us)
@@ -184,15 +186,23 @@ class Beside:
         return got
 
 
-def show(title, got):
+def show(title, got, rate):
     print(f"{title:24}" + "".join(f"{c:>12}" for c in COLUMNS))
     for name, runs in got.items():
         m = [statistics.median(column) for column in zip(*(r.row for r in runs))]
         print(f"  {name:22}" + "".join(f"{'':>12}" if v != v else f"{v:12.0f}" if v >= 1000 else f"{v:12.2f}"
                                        for v in m))
+    paired = {}
+    for other in ("wrk", "h2load"):
+        pairs = list(zip(got["codeq-bench"], got.get(other, [])))
+        kept = [p for p in pairs if not rate or all(abs(r.rate / rate - 1) <= RATE_SLACK for r in p)]
+        paired[other] = kept
+        if len(kept) < len(pairs):
+            print(f"  {other}: {len(pairs) - len(kept)} of {len(pairs)} rounds are in no ratio: one of the two was "
+                  f"more than {RATE_SLACK:.0%} off the rate")
     for other in ("wrk", "h2load"):
         for label in ("cpu", "user", "system") if other in got else ():
-            ratio = [getattr(a, label) / getattr(b, label) for a, b in zip(got["codeq-bench"], got[other])
+            ratio = [getattr(a, label) / getattr(b, label) for a, b in paired[other]
                      if getattr(b, label) > 0]
             if ratio:
                 print(f"  {label} a request, codeq-bench / {other}: {statistics.median(ratio):.2f} "
@@ -220,9 +230,9 @@ def main():
         beside = Beside(args, folder)
         with beside.server():
             if args.way != "paced":
-                show(f"closed, {CONNECTIONS} connections", beside.measure("closed", 0))
+                show(f"closed, {CONNECTIONS} connections", beside.measure("closed", 0), 0)
             if args.way != "closed":
-                show(f"paced, {args.rate}/s", beside.measure("paced", args.rate))
+                show(f"paced, {args.rate}/s", beside.measure("paced", args.rate), args.rate)
 
 
 main()
