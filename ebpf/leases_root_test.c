@@ -140,6 +140,7 @@ static void a_claim_that_waited_shows_how_long_it_was_parked(void **state)
     expect(&answer, 200, NULL);
     answer_free(&answer);
     close(fd);
+    metric("codeq_waiters"); /* answered after the claim's last probe point */
     struct json *report = tracer_stop(&tracer);
     double parked = tracer_number(report, "claims", "stage", "parked", "time_ns");
     double whole = tracer_number(report, "claims", "stage", "claim, whole", "time_ns");

@@ -14,7 +14,7 @@
 #include "base/temp_dir.h"
 #include "trace_fixture.h"
 
-#define TASKS 20
+#define TASKS 60
 #define DEPTH_MAX 64
 #define OPEN_MAX 4096
 
