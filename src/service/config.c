@@ -647,6 +647,16 @@ static int finish(struct config *config, struct err *err)
             0) {
         return -EINVAL;
     }
+    const char *file = config->redis_tls_ca_file != NULL     ? "redis_tls_ca_file"
+                       : config->redis_tls_cert_file != NULL ? "redis_tls_cert_file"
+                       : config->redis_tls_key_file != NULL  ? "redis_tls_key_file"
+                                                             : NULL;
+    if (file != NULL &&
+        (config->redis_url == NULL || strncmp(config->redis_url, "rediss://", 9) != 0)) {
+        return err_set(err, -EINVAL,
+                       "%s: is for rediss://, and redis is another: nothing would be encrypted",
+                       file);
+    }
     join_password(config);
     config->development_tokens =
         config->producer_auth_provider == NULL && config->worker_auth_provider == NULL;

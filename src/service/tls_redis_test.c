@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/redis_cluster.h"
 #include "base/temp_dir.h"
 
 static struct service_fixture f;
@@ -186,17 +187,31 @@ static void says(char *text, const char *what)
     free(text);
 }
 
-static void cycle(const char *command)
+static void cycle_at(struct service_fixture *at, const char *command)
 {
     char id[40];
     char path[128];
-    create(&f, command, "\"payload\":{\"n\":1}", id);
-    struct claimed_task task = claim(&f, command, 60, 0);
+    create(at, command, "\"payload\":{\"n\":1}", id);
+    struct claimed_task task = claim(at, command, 60, 0);
     assert_string_equal(task.id, id);
     snprintf(path, sizeof path, "/v1/codeq/tasks/%s/result", id);
-    struct answer a = http_post(&f, path, "{\"status\":\"COMPLETED\",\"result\":{\"ok\":true}}");
+    struct answer a = http_post(at, path, "{\"status\":\"COMPLETED\",\"result\":{\"ok\":true}}");
     expect(&a, 200, NULL);
     answer_free(&a);
+}
+
+static void cycle(const char *command)
+{
+    cycle_at(&f, command);
+}
+
+/* How many connections the Redis has taken so far, those that it then refused included. */
+static long connections(void)
+{
+    char *info = redis_say(&f, "INFO stats");
+    double n = redis_info_number(info, "total_connections_received");
+    free(info);
+    return (long)n;
 }
 
 static int after_each(void **state)
@@ -287,7 +302,9 @@ static void client_shows_its_certificate_where_redis_asks_for_one(void **state)
     (void)state;
     free(redis_say(&f, "CONFIG SET tls-auth-clients yes"));
     const char *const without[] = {"--redis-tls-ca-file", config[9], NULL};
-    says(refused(url, without), "redis at 127.0.0.1:");
+    long before = connections();
+    says(refused(url, without), "TLS: tlsv13 alert certificate required");
+    assert_in_range(connections() - before, 1, 100); /* it waits between its attempts */
     const char *const with[] = {"--redis",
                                 url,
                                 "--redis-tls-ca-file",
@@ -301,6 +318,77 @@ static void client_shows_its_certificate_where_redis_asks_for_one(void **state)
     cycle("CLIENT");
 }
 
+static void nodes_of_a_cluster_are_spoken_to_over_tls(void **state)
+{
+    (void)state;
+    char port[8];
+    char at[80];
+    snprintf(port, sizeof port, "%d", redis_cluster_free_port());
+    snprintf(at, sizeof at, "rediss://127.0.0.1:%s?cluster=yes", port);
+    const char *const node[] = {"--tls-port",
+                                port,
+                                "--tls-cert-file",
+                                config[5],
+                                "--tls-key-file",
+                                config[7],
+                                "--tls-ca-cert-file",
+                                config[9],
+                                "--tls-auth-clients",
+                                "no",
+                                "--cluster-enabled",
+                                "yes",
+                                "--tls-cluster",
+                                "yes",
+                                NULL};
+    struct service_fixture c = {.redis_options = {.cpu = -1, .config = node}};
+    struct err err = {""};
+    if (redis_server_start(&c.redis, &c.redis_options, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    free(redis_say(&c, "CLUSTER ADDSLOTSRANGE 0 16383"));
+    int64_t deadline_ns = clock_monotonic_ns(clock_system()) + SERVICE_DEADLINE_NS;
+    for (bool whole = false; !whole; poll(NULL, 0, 5)) {
+        char *info = redis_say(&c, "CLUSTER INFO");
+        whole = strstr(info, "cluster_state:ok") != NULL;
+        free(info);
+        assert_true(clock_monotonic_ns(clock_system()) < deadline_ns);
+    }
+    const char *const arguments[] = {"--redis", at, "--redis-tls-ca-file", config[9], NULL};
+    codeqd_start(&c, arguments);
+    cycle_at(&c, "A");
+    cycle_at(&c, "B");
+    service_stop(&c);
+}
+
+static void sentinel_and_the_master_that_it_names_are_spoken_to_over_tls(void **state)
+{
+    (void)state;
+    int port = redis_cluster_free_port();
+    const char *path = path_of("sentinel.conf");
+    FILE *out = fopen(path, "we");
+    fprintf(out,
+            "port 0\ntls-port %d\nbind 127.0.0.1\ndir %s\ntls-replication yes\n"
+            "tls-cert-file %s\ntls-key-file %s\ntls-ca-cert-file %s\ntls-auth-clients no\n"
+            "sentinel monitor the-master 127.0.0.1 %s 1\n",
+            port, folder, config[5], config[7], config[9], tls_port);
+    fclose(out);
+    const char *const argv[] = {"redis-server", path, "--sentinel", NULL};
+    const struct child_options child = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .cpu = -1};
+    struct child sentinel = {0};
+    struct err err = {""};
+    assert_int_equal(child_start(&sentinel, &child, &err), 0);
+    char at[96];
+    snprintf(at, sizeof at, "rediss://127.0.0.1:%d?sentinel=the-master", port);
+    const char *const arguments[] = {"--redis", at, "--redis-tls-ca-file", config[9], NULL};
+    codeqd_start(&f, arguments);
+    cycle("SENTINEL");
+    /* Neither may be somebody else. */
+    const char *const other[] = {"--redis-tls-ca-file", path_of("other.pem"), NULL};
+    says(refused(at, other), "the server's certificate: ");
+    child_stop(&sentinel, NS_PER_SEC);
+}
+
 static void wrong_settings_are_named(void **state)
 {
     (void)state;
@@ -308,6 +396,13 @@ static void wrong_settings_are_named(void **state)
     snprintf(plain, sizeof plain, "rediss://127.0.0.1:%s", plain_port);
     const char *const ours[] = {"--redis-tls-ca-file", config[9], NULL};
     says(refused(plain, ours), "does this port speak TLS");
+    char at_tls[64];
+    snprintf(at_tls, sizeof at_tls, "redis://127.0.0.1:%s", tls_port);
+    const char *const hasty[] = {"--redis-command-timeout", "1s", NULL};
+    long before = connections();
+    says(refused(at_tls, hasty), "does this port speak TLS? Give rediss:// then");
+    assert_in_range(connections() - before, 1, 200);
+    says(refused(at_tls, ours), "redis_tls_ca_file: is for rediss://");
     const char *const missing[] = {"--redis-tls-ca-file", "/nowhere.pem", NULL};
     says(refused(url, missing), "redis_tls_ca_file: /nowhere.pem: ");
     const char *const half[] = {"--redis-tls-cert-file", path_of("client.pem"), NULL};
@@ -324,6 +419,9 @@ int main(void)
         cmocka_unit_test_teardown(server_that_cannot_prove_who_it_is_gets_nothing, after_each),
         cmocka_unit_test_teardown(less_is_checked_when_it_is_asked_for, after_each),
         cmocka_unit_test_teardown(client_shows_its_certificate_where_redis_asks_for_one,
+                                  after_each),
+        cmocka_unit_test_teardown(nodes_of_a_cluster_are_spoken_to_over_tls, after_each),
+        cmocka_unit_test_teardown(sentinel_and_the_master_that_it_names_are_spoken_to_over_tls,
                                   after_each),
         cmocka_unit_test_teardown(wrong_settings_are_named, after_each),
     };

@@ -470,6 +470,10 @@ static void login_prepare(struct conn *conn)
         login_arg(conn, "SUBSCRIBE");
         login_arg(conn, c);
     }
+    if (conn->url.tls && conn->login_replies == 0) {
+        login_begin(conn, 1); /* of TLS 1.3, a certificate of ours is refused after the handshake */
+        login_arg(conn, "PING");
+    }
 }
 
 static void dispatch(struct conn *conn, struct conn_call *call, enum conn_status status,
@@ -506,8 +510,9 @@ static void lost(struct conn *conn, bool again)
     bool was_up = conn->state == CONN_UP;
     conn->state = CONN_DOWN;
     int64_t now_ns = clock_monotonic_ns(conn->clock);
-    if (was_up && conn->login_replies == 0) {
-        conn->counters.losses++;
+    bool heard = conn->counters.bytes_received != conn->received_before;
+    conn->counters.losses += was_up && conn->login_replies == 0;
+    if (was_up && conn->login_replies == 0 && heard) {
         conn->retry_pause_ns = CONN_RETRY_MS_MIN * NS_PER_MS;
         conn->retry_at_ns = now_ns; /* the first attempt is at once */
     } else {
@@ -574,6 +579,7 @@ static void connect_start(struct conn *conn)
     snprintf(conn->where, sizeof conn->where, place.port == 0 ? "%s" : "%s:%u", place.host,
              place.port);
     snprintf(conn->host, sizeof conn->host, "%s", place.host);
+    conn->received_before = conn->counters.bytes_received;
     conn->connects++;
     conn->context = place.port == 0 ? redisConnectUnixNonBlock(place.host)
                                     : redisConnectNonBlock(place.host, place.port);
@@ -623,6 +629,22 @@ static ssize_t send_some(struct conn *conn, const char *data, size_t bytes)
                                  : send(conn->context->fd, data, bytes, MSG_NOSIGNAL);
 }
 
+/* The connection ended: n is 0, or errno says why. Who speaks TLS hangs up on who does not. */
+__attribute__((noinline, cold)) static void ended(struct conn *conn, const char *what, ssize_t n)
+{
+    char why[256];
+    if (n < 0 && errno == EPROTO && conn->session != NULL) {
+        snprintf(why, sizeof why, "TLS: %s", conn->tls->why(conn->session));
+    } else {
+        snprintf(why, sizeof why, "%s", n < 0 ? strerror(errno) : "closed by the server");
+    }
+    if (conn->session == NULL && conn->context->connection_type == REDIS_CONN_TCP &&
+        conn->counters.bytes_received == conn->received_before) {
+        strcat(why, " before it ever answered: does this port speak TLS? Give rediss:// then");
+    }
+    down(conn, what, why);
+}
+
 /* Send what is left of data; true when all went. */
 static bool send_bytes(struct conn *conn, const char *data, size_t bytes, size_t *out_sent)
 {
@@ -634,7 +656,7 @@ static bool send_bytes(struct conn *conn, const char *data, size_t bytes, size_t
                 continue;
             }
             if (errno != EAGAIN && errno != EWOULDBLOCK) {
-                down(conn, "cannot send", strerror(errno));
+                ended(conn, "cannot send", -1);
             }
             return false;
         }
@@ -677,7 +699,7 @@ void conn_flush(struct conn *conn)
                 continue;
             }
             if (errno != EAGAIN && errno != EWOULDBLOCK) {
-                down(conn, "cannot send", strerror(errno));
+                ended(conn, "cannot send", -1);
             }
             return;
         }
@@ -849,7 +871,7 @@ static void receive(struct conn *conn)
             return;
         }
         if (n <= 0) {
-            down(conn, "connection lost", n < 0 ? strerror(errno) : "closed by the server");
+            ended(conn, "connection lost", n);
             return;
         }
         conn->counters.bytes_received += (uint64_t)n;

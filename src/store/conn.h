@@ -47,6 +47,8 @@ struct conn_tls {
     ssize_t (*write)(void *session, const void *data, size_t bytes);
     bool (*wants_write)(const void *session); /* before it can go on */
     void (*end)(void *session); /* the socket stays open */
+    /* What broke it, where read or write failed with EPROTO. */
+    const char *(*why)(const void *session);
 };
 
 struct conn_options {

@@ -30,6 +30,7 @@ struct conn {
     redisReader *reader;
     int64_t retry_at_ns; /* CONN_DOWN: the next attempt */
     int64_t retry_pause_ns; /* before the one after */
+    uint64_t received_before; /* all bytes received, when the attempt began */
     uint64_t connects; /* attempts so far: the socket of each is another */
     unsigned place; /* of the url's, where the next attempt goes */
     bool resolving; /* the attempt asks a Sentinel where the master is */

@@ -95,11 +95,22 @@ static ssize_t ended(SSL *ssl, int n)
         ERR_clear_error();
         errno = saved != 0 ? saved : ECONNRESET;
         return -1;
-    default: /* also a peer that is gone without a word */
-        ERR_clear_error();
-        errno = ECONNRESET;
-        return -1;
+    default:
+        break;
     }
+    unsigned long code = ERR_peek_last_error();
+    const char *text = ERR_reason_error_string(code); /* lives as long as the process */
+    bool silent = text == NULL || ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+    SSL_set_app_data(ssl, (void *)(uintptr_t)text);
+    ERR_clear_error();
+    errno = silent ? ECONNRESET : EPROTO; /* gone without a word, or with an alert */
+    return -1;
+}
+
+static const char *why_broken(const void *session)
+{
+    const char *text = SSL_get_app_data((const SSL *)session);
+    return text != NULL ? text : "no reason given";
 }
 
 static ssize_t read_bytes(void *session, void *data, size_t bytes)
@@ -120,6 +131,14 @@ static ssize_t write_bytes(void *session, const void *data, size_t bytes)
     if (code == 0) {
         errno = EPIPE;
         code = -1;
+    }
+    if (errno == ECONNRESET || errno == EPIPE) { /* an alert may have come before the end */
+        int saved = errno;
+        char byte;
+        n = SSL_read(session, &byte, 1);
+        if (n > 0 || ended(session, n) == 0 || errno != EPROTO) {
+            errno = saved;
+        }
     }
     return code;
 }
@@ -178,7 +197,7 @@ const struct conn_tls *tls_new(const struct tls_options *options, struct err *er
         goto fail;
     }
     *tls = (struct tls){
-        .door = {tls, begin, handshake, read_bytes, write_bytes, wants_write, end},
+        .door = {tls, begin, handshake, read_bytes, write_bytes, wants_write, end, why_broken},
         .context = context,
         .verify = options->verify,
     };
