@@ -22,10 +22,10 @@ struct {
 } calls SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+    __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, SYSCALLS_ROWS_MAX);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, struct syscalls_key);
+    __type(key, struct syscalls_row);
     __type(value, struct syscalls_value);
 } call_rows SEC(".maps");
 
@@ -68,7 +68,7 @@ static __always_inline void call_begin(struct call *call, long nr)
     }
 }
 
-static __noinline struct syscalls_value *call_new_row(struct syscalls_key *key)
+static __noinline struct syscalls_value *call_new_row(struct syscalls_row *key)
 {
     __u32 index = 0;
     struct syscalls_value *empty = bpf_map_lookup_elem(&call_zero, &index);
@@ -90,7 +90,7 @@ static __always_inline __u64 call_end(struct call *call, __u32 tgid, long result
     }
     __u64 now = bpf_ktime_get_ns();
     __u64 ns = now - call->start_ns;
-    struct syscalls_key key = {tgid, call->nr};
+    struct syscalls_row key = {{tgid, call->nr}, bpf_get_smp_processor_id()};
     call->start_ns = 0;
     struct syscalls_value *row = bpf_map_lookup_elem(&call_rows, &key);
     if (!row && !(row = call_new_row(&key))) {
@@ -106,8 +106,8 @@ static __always_inline __u64 call_end(struct call *call, __u32 tgid, long result
     }
     if (result < 0) {
         row->errors++;
-    } else if (key.nr < 64 * SYSCALLS_BYTE_WORDS &&
-               (calls_config.byte_calls[key.nr / 64] >> (key.nr % 64)) & 1) {
+    } else if (key.key.nr < 64 * SYSCALLS_BYTE_WORDS &&
+               (calls_config.byte_calls[key.key.nr / 64] >> (key.key.nr % 64)) & 1) {
         row->bytes += result;
     }
     __u32 bucket = hist_bucket(ns);

@@ -36,6 +36,26 @@ uint64_t *snap_add(struct snap *snap, const void *key)
     return values;
 }
 
+void snap_merge(struct snap *snap, const void *key, const uint64_t *words, int max_word)
+{
+    uint64_t *into = NULL;
+    for (int i = 0; i < snap->len && into == NULL; i++) {
+        if (memcmp(snap_key(snap, i), key, snap->key_bytes) == 0) {
+            into = snap_values(snap, i);
+        }
+    }
+    if (into == NULL) {
+        into = snap_add(snap, key);
+    }
+    for (size_t w = 0; w < snap->words; w++) {
+        if ((int)w != max_word) {
+            into[w] += words[w];
+        } else if (words[w] > into[w]) {
+            into[w] = words[w];
+        }
+    }
+}
+
 const void *snap_key(const struct snap *snap, int i)
 {
     return snap->keys + (size_t)i * snap->key_bytes;

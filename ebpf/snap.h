@@ -22,6 +22,9 @@ void snap_clear(struct snap *snap);
 
 /* A new row of zeros; valid until the next. */
 uint64_t *snap_add(struct snap *snap, const void *key);
+/* Add the words to the row of that key, a new one where there is none; of word max_word the larger.
+ */
+void snap_merge(struct snap *snap, const void *key, const uint64_t *words, int max_word);
 const void *snap_key(const struct snap *snap, int i);
 uint64_t *snap_values(const struct snap *snap, int i);
 

@@ -122,14 +122,16 @@ static void add_row(struct report_table *table, const struct syscalls *syscalls,
 void syscalls_report(struct syscalls *syscalls, struct report *report)
 {
     snap_clear(&syscalls->now);
-    struct syscalls_key key;
+    struct syscalls_row row;
     const void *last = NULL;
-    struct syscalls_key next;
+    struct syscalls_row next;
     while (loader_map_next(syscalls->loader, "call_rows", last, &next)) {
-        key = next;
-        last = &key;
-        loader_map_sum(syscalls->loader, "call_rows", &key, snap_add(&syscalls->now, &key),
-                       SYSCALLS_WORDS, SYSCALLS_MAX_WORD);
+        uint64_t words[SYSCALLS_WORDS];
+        row = next;
+        last = &row;
+        if (loader_map_get(syscalls->loader, "call_rows", &row, words) == 0) {
+            snap_merge(&syscalls->now, &row.key, words, SYSCALLS_MAX_WORD);
+        }
     }
     const struct snap *shown = &syscalls->now;
     if (!report->final) {

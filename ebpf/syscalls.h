@@ -5,7 +5,7 @@
 #include "loghist.h"
 #include <linux/types.h>
 
-#define SYSCALLS_ROWS_MAX 8192
+#define SYSCALLS_ROWS_MAX 32768
 
 #define SYSCALLS_BYTE_WORDS 8
 
@@ -18,6 +18,13 @@ struct syscalls_config {
 struct syscalls_key {
     __u32 tgid;
     __u32 nr;
+};
+
+/* Each core counts into rows of its own. A per-CPU map would do that too, but what it allocates on
+ * demand (2.6 KB a core and row) is often refused inside a tracepoint. */
+struct syscalls_row {
+    struct syscalls_key key;
+    __u32 cpu;
 };
 
 struct syscalls_value {
