@@ -16,6 +16,7 @@
 #include "result.h"
 #include "revision.h"
 #include "run_table.h"
+#include "tracer.h"
 
 #define SCENARIOS_MAX 64
 #define SCENARIO_SET_BYTES_MAX 400000
@@ -35,6 +36,8 @@ static const char help[] =
     "  --live-profile S  of scenarios that load the service (load-*): S seconds of where it uses\n"
     "                    the CPU, and of where it waits; see codeq-bench load --help\n"
     "  --tool T          of such scenarios: callgrind, massif or dhat of the service, as there\n"
+    "  --trace           keep what codeq-trace saw of one process run: system calls, waits, Redis\n"
+    "                    commands, leases (needs CAP_BPF and CAP_PERFMON, or root)\n"
     "  --as-deployed     leave driver and Redis free to move between cores (default: both on one)\n"
     "where\n"
     "  --out DIR         result sets go there (default: results/ of the checkout in this folder)\n"
@@ -170,6 +173,7 @@ static int parse(int argc, char **argv, struct run_options *out)
 {
     static const struct option options[] = {
         {"profile", no_argument, NULL, 'p'},
+        {"trace", no_argument, NULL, 't'},
         {"quick", no_argument, NULL, 'q'},
         {"repeat", required_argument, NULL, 'r'},
         {"as-deployed", no_argument, NULL, 'a'},
@@ -191,6 +195,9 @@ static int parse(int argc, char **argv, struct run_options *out)
         switch (c) {
         case 'p':
             out->measure.profile = true;
+            break;
+        case 't':
+            out->measure.trace = true;
             break;
         case 'q':
             out->measure.counts_only = true;
@@ -347,6 +354,9 @@ static int measure_all(struct session *session, const struct run_plan *plan,
     struct json *root = json_new_object();
     json_add_string(root, "schema", "codeq-lab.run/1");
     json_add_string(root, "set", set_dir);
+    if (session->tracer[0] == '\0') {
+        json_add_string(root, "not_traced", session->untraced);
+    }
     struct json *list = json_add_array(root, "scenarios");
     int code = 0;
     for (size_t i = 0; i < plan->count && code == 0; i++) {
@@ -365,6 +375,11 @@ static int measure_all(struct session *session, const struct run_plan *plan,
                 progress.shown = shown;
                 fputs(i > 0 ? "\n" : "", stdout);
                 run_table_print(stdout, json, plan->scenarios[i]->title);
+                if (session->tracer[0] == '\0') {
+                    printf(
+                        "\n  client off-CPU us/op, Redis system calls/op: not measured: needs %s\n",
+                        session->untraced);
+                }
                 fflush(stdout);
             }
             json_append(list, json);
@@ -382,6 +397,21 @@ static int measure_all(struct session *session, const struct run_plan *plan,
     }
     json_free(root);
     return code;
+}
+
+/* Where codeq-trace may look on, it counts system calls and waits; else ptrace counts the driver's
+ * calls and the rest is not measured. */
+static int choose_tracer(struct session *session, bool needed, struct err *err)
+{
+    struct err why = {""};
+    char program[sizeof session->tracer];
+    programs_trace(program, sizeof program);
+    if (tracer_check(program, session->dir, &why) == 0) {
+        snprintf(session->tracer, sizeof session->tracer, "%s", program);
+        return 0;
+    }
+    snprintf(session->untraced, sizeof session->untraced, "%s", why.text);
+    return needed ? err_set(err, -EPERM, "--trace: needs %s", why.text) : 0;
 }
 
 /* Build the commit and name it as result sets do; its driver into drive. -EPROTONOSUPPORT when it
@@ -451,6 +481,7 @@ static int run(const struct run_options *options, struct err *err)
         goto out;
     }
     code = session_open(&session, drive, counter, err);
+    code = code == 0 ? choose_tracer(&session, options->measure.trace, err) : code;
     if (code == 0) {
         code = run_hello(&session, &hello, err);
     }

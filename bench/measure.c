@@ -11,6 +11,7 @@
 #include "base/temp_dir.h"
 #include "result.h"
 #include "summary.h"
+#include "traced.h"
 
 /* What is appended together: a slope needs both of its runs. */
 struct unit {
@@ -114,6 +115,8 @@ static char *plan_text(const struct measure *m, const struct env *env)
     json_add_string(plan, "placement", m->session->cpu >= 0 ? "one-core" : "free");
     json_add_bool(plan, "counts_only", m->options->counts_only);
     json_add_bool(plan, "profile", m->options->profile);
+    json_add_bool(plan, "traced", m->session->tracer[0] != '\0');
+    json_add_bool(plan, "trace", m->options->trace);
     json_add_int(plan, "repeats", m->options->repeats);
     char *text = json_print_pretty(plan);
     json_free(plan);
@@ -247,6 +250,24 @@ static int add_tool_totals(struct measure *m, const struct unit *unit, char raw[
     return code;
 }
 
+/* What the tracer left goes beside the runs. */
+static int keep_trace(struct measure *m, struct err *err)
+{
+    static const char *const names[] = {TRACED_FILE, TRACED_FOLDED_FILE};
+    int code = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && code == 0; i++) {
+        char from[RESULT_PATH_MAX], to[RESULT_PATH_MAX + 32];
+        char *text = NULL;
+        size_t bytes = 0;
+        snprintf(from, sizeof from, "%s/%s", m->session->run_dir, names[i]);
+        snprintf(to, sizeof to, "%s/%s", m->out_dir, names[i]);
+        code = result_read_file(from, &text, &bytes, err);
+        code = code != 0 ? code : result_write_file(to, text, bytes, err);
+        free(text);
+    }
+    return code;
+}
+
 /* Run it and append its lines, both or none. */
 static int run_unit(struct measure *m, const struct unit *unit, struct err *err)
 {
@@ -255,7 +276,12 @@ static int run_unit(struct measure *m, const struct unit *unit, struct err *err)
     int code = 0;
     for (int scale = 1; scale <= (has_slope(unit->kind) ? 2 : 1) && code == 0; scale++) {
         struct run_order order = {.kind = unit->kind, .repeat = unit->repeat, .scale = scale};
+        order.trace =
+            m->options->trace && unit->kind == RUN_SYSCALLS && unit->repeat == 0 && scale == 1;
         code = run_process(m->session, m->scenario, &order, &lines[scale - 1], err);
+        if (code == 0 && order.trace) {
+            code = keep_trace(m, err);
+        }
         if (code == 0 && is_tool(unit->kind)) {
             code = keep_raw(m, scale, raw[scale - 1], sizeof raw[0], err);
         }

@@ -14,6 +14,7 @@
 struct measure_options {
     bool counts_only;
     bool profile; /* keep profiles and tables */
+    bool trace; /* keep what codeq-trace saw: the session has a tracer */
     int64_t repeats; /* of timed runs and counted repeats; 0: as the scenario says */
 };
 

@@ -12,6 +12,8 @@ const struct metric metric_table[] = {
     {"client_cpu_us_per_op", "us", "client CPU us/op", TIMED},
     {"redis_cpu_us_per_op", "us", "Redis CPU us/op", TIMED},
     {"redis_script_us_per_op", "us", "Redis script us/op", TIMED, .shown_only = true},
+    {"off_cpu_us_per_op", "us", "client off-CPU us/op", TIMED, .shown_only = true},
+    {"redis_syscalls_per_op", "calls", "Redis system calls/op", TIMED, .shown_only = true},
     {"latency_ns_p50", "ns", "p50", TIMED},
     {"latency_ns_p90", "ns", "p90", TIMED},
     {"latency_ns_p99", "ns", "p99", TIMED},

@@ -17,6 +17,7 @@
 #include "digest.h"
 #include "drive_client.h"
 #include "noise.h"
+#include "traced.h"
 #include "windows.h"
 
 #define DRIVE_NAME "../bin/codeq-drive"
@@ -344,6 +345,7 @@ struct figures {
     struct json *counters;
     int64_t ops;
     struct syscall_counts syscalls;
+    struct json *trace; /* the tracer's reports by view; NULL: it was ptrace that counted */
 };
 
 /* One window after the other, each a region of its own. */
@@ -368,9 +370,9 @@ static int drive_windows(struct drive_client *client, const struct run_order *or
     return code;
 }
 
-static int drive(struct drive_client *client, const struct redis_server *server,
-                 const struct scenario *scenario, const struct run_order *order,
-                 struct figures *figures, struct err *err)
+static int drive(const struct session *session, struct drive_client *client,
+                 const struct redis_server *server, const struct scenario *scenario,
+                 const struct run_order *order, struct figures *figures, struct err *err)
 {
     bool timed = order->kind == RUN_TIMED;
     int64_t warm_ops = timed ? scenario->timed.warm_ops : scenario->counted.warm_ops;
@@ -393,6 +395,16 @@ static int drive(struct drive_client *client, const struct redis_server *server,
         return code != 0 ? code
                          : drive_client_finish(client, CALL_TIMEOUT_NS, &figures->syscalls, err);
     }
+    bool by_tracer = order->kind == RUN_SYSCALLS && session->tracer[0] != '\0';
+    struct traced traced = {0};
+    if (by_tracer) {
+        code = traced_start(&traced, session->tracer, session->run_dir, client->child.pid,
+                            server->child.pid, order->trace, err);
+        if (code != 0) {
+            traced_stop(&traced);
+            return code;
+        }
+    }
     struct json *start = request_new("start");
     json_add_int(start, "ops", ops);
     if (timed) {
@@ -405,6 +417,13 @@ static int drive(struct drive_client *client, const struct redis_server *server,
     if (code == 0) {
         figures->ops = json_int(json_get(started, "ops"), -1);
         json_free(started);
+        if (by_tracer) {
+            code = traced_finish(&traced, figures->ops, &figures->trace, err);
+            traced_stop(&traced);
+            if (code != 0) {
+                return code;
+            }
+        }
         if (figures->ops <= 0 || (!timed && figures->ops != ops)) {
             return err_set(err, -EPROTO, "driver: %lld operations done of %lld",
                            (long long)figures->ops, (long long)ops);
@@ -414,6 +433,7 @@ static int drive(struct drive_client *client, const struct redis_server *server,
         }
         code = redis_sample(server, &figures->redis_after, err);
     }
+    traced_stop(&traced);
     if (code == 0) {
         code = call(client, request_new("stop"), &figures->stopped, err);
     }
@@ -536,7 +556,11 @@ static int add_totals(struct json *line, enum run_kind kind, const struct figure
     }
     struct json *totals = json_add_object(line, "totals");
     int code = 0;
+    if (kind == RUN_SYSCALLS && figures->trace != NULL) {
+        return traced_totals(figures->trace, line, totals, err);
+    }
     if (kind == RUN_SYSCALLS) {
+        json_add_string(line, "by", "ptrace");
         json_add_int(totals, "syscalls", figures->syscalls.total);
         add_syscalls_by_name(line, &figures->syscalls);
         return 0;
@@ -583,8 +607,8 @@ static const char *const *tool_prefix(enum run_kind kind)
     return NULL;
 }
 
-int run_process(struct session *session, const struct scenario *scenario,
-                const struct run_order *order, struct json **out_line, struct err *err)
+static int run_once(struct session *session, const struct scenario *scenario,
+                    const struct run_order *order, struct json **out_line, struct err *err)
 {
     int code = fresh_run_dir(session, err);
     if (code != 0) {
@@ -617,7 +641,7 @@ int run_process(struct session *session, const struct scenario *scenario,
         .program = DRIVE_NAME,
         .dir = session->run_dir,
         .preload = order->kind == RUN_COUNTS ? PRELOAD_NAME : NULL,
-        .trace_syscalls = order->kind == RUN_SYSCALLS,
+        .trace_syscalls = order->kind == RUN_SYSCALLS && session->tracer[0] == '\0',
         .aslr = order->kind == RUN_TIMED,
         .padding_bytes = order->padding_bytes,
         .cpu = session->cpu,
@@ -625,7 +649,7 @@ int run_process(struct session *session, const struct scenario *scenario,
     };
     code = drive_client_start(&client, &options, err);
     if (code == 0) {
-        code = drive(&client, &server, scenario, order, &figures, err);
+        code = drive(session, &client, &server, scenario, order, &figures, err);
     }
     if (code != 0) {
         goto out;
@@ -656,6 +680,7 @@ out:
     }
     json_free(figures.stopped);
     json_free(figures.counters);
+    json_free(figures.trace);
     json_free(figures.redis_before.by_name);
     json_free(figures.redis_after.by_name);
     if (code == 0) {
@@ -666,6 +691,22 @@ out:
 stopped:
     return session->stopped != NULL && session->stopped() ? err_set(err, -EINTR, "interrupted")
                                                           : code;
+}
+
+/* A tracer that lost something, or ended, is left for ptrace, unless it was asked for. */
+int run_process(struct session *session, const struct scenario *scenario,
+                const struct run_order *order, struct json **out_line, struct err *err)
+{
+    int code = run_once(session, scenario, order, out_line, err);
+    bool traced = order->kind == RUN_SYSCALLS && session->tracer[0] != '\0';
+    if (code == 0 || code == -EINTR || !traced || order->trace ||
+        strstr(err->text, "codeq-trace") == NULL) {
+        return code;
+    }
+    snprintf(session->untraced, sizeof session->untraced,
+             "a codeq-trace that loses nothing: %.250s", err->text);
+    session->tracer[0] = '\0';
+    return run_once(session, scenario, order, out_line, err);
 }
 
 int session_core(void)

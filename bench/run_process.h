@@ -24,6 +24,8 @@ struct session {
         preloaded[DIGEST_BYTES]; /* sha256 of the scenario whose waiting tasks dir/dump.rdb holds */
     int cpu; /* both driver and Redis; -1: free */
     bool (*stopped)(void);
+    char tracer[512]; /* codeq-trace, where it may trace; "": system calls are counted by ptrace */
+    char untraced[320]; /* what it would need, where it may not */
 };
 
 /* Copy the programs into a new temporary folder. 0 or negative errno with text. */
@@ -46,6 +48,8 @@ struct run_order {
     int64_t windows; /* cut the region into so many (STEADY_WINDOWS), and leave the warm-up out;
                       * 0: one region */
     size_t padding_bytes; /* of the environment */
+    /* syscalls only, with a tracer */
+    bool trace; /* leave trace.json and offcpu.folded in run_dir */
 };
 
 /* Start a driver without a workload and ask who it is; *out_hello is the caller's to free.

@@ -172,6 +172,34 @@ static const struct json *find_run(struct json *const *runs, size_t count, const
     return NULL;
 }
 
+/* Of a run of system calls that codeq-trace watched. */
+static int add_traced(struct summary *summary, const char *operation, const struct json *run,
+                      struct err *err)
+{
+    static const struct {
+        const char *total, *name;
+        double divisor;
+    } rows[] = {{"off_cpu_ns", "off_cpu_us_per_op", 1e3},
+                {"redis_syscalls", "redis_syscalls_per_op", 1}};
+    double ops = json_number(json_get(run, "ops"), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct json *total = json_get(json_get(run, "totals"), rows[i].total);
+        double value = json_number(total, (double)NAN);
+        if (total == NULL) {
+            continue;
+        }
+        if (!(value >= 0) || !(ops > 0)) {
+            return err_set(err, -EINVAL, "%s is below 0, or there are no ops", rows[i].total);
+        }
+        int code =
+            series_add(summary, operation, rows[i].name, value / rows[i].divisor / ops, -1, err);
+        if (code != 0) {
+            return code;
+        }
+    }
+    return 0;
+}
+
 static int add_counted(struct summary *summary, const char *operation, struct json *const *runs,
                        size_t count, struct err *err)
 {
@@ -315,9 +343,11 @@ char *summary_derive(const struct summary_header *header, struct json *const *ru
             code = err_set(err, -EINVAL, "line %zu: ops is missing or not above 0", i + 1);
         } else if (strcmp(json_string(json_get(runs[i], "kind"), ""), "timed") == 0) {
             code = add_timed(&summary, header->operation, runs[i], err);
-            if (code != 0) {
-                err_prefix(err, code, "line %zu", i + 1);
-            }
+        } else if (strcmp(json_string(json_get(runs[i], "kind"), ""), "syscalls") == 0) {
+            code = add_traced(&summary, header->operation, runs[i], err);
+        }
+        if (code != 0) {
+            err_prefix(err, code, "line %zu", i + 1);
         }
     }
     if (code == 0) {

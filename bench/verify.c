@@ -10,6 +10,7 @@
 #include "live_profile.h"
 #include "result.h"
 #include "summary.h"
+#include "traced.h"
 
 /* "codeq-lab.set/1" against what a file says: 0, or refused as newer or as something else. */
 static int check_schema(const char *file, const char *said, const char *known, struct err *err)
@@ -129,6 +130,11 @@ static int check_scenario(const char *set_dir, const char *id, size_t *out_runs,
             }
             code = err_set(err, -EBADMSG, "%s: line %zu: not what runs.ndjson gives", file, line);
         }
+    }
+    if (code == 0) {
+        snprintf(path, sizeof path, "%s/%.200s", set_dir, id);
+        code = traced_verify(path, runs.lines, runs.count, err);
+        code = code != 0 ? err_prefix(err, code, "%.200s", id) : 0;
     }
     result_runs_free(&runs);
     json_free(summary);
