@@ -405,9 +405,7 @@ static int trace(const struct view *view, const struct view_options *options, st
     }
     code = loader_load(session.loader, err);
     if (code != 0) {
-        const char *log = loader_log(session.loader);
-        size_t n = strlen(log);
-        fputs(n > 4000 ? log + n - 4000 : log, stderr);
+        loader_print_log(session.loader, stderr);
         goto out;
     }
     code = target_refresh(target, &session.loader, 1, true, options->follow, err);

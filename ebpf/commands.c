@@ -40,7 +40,7 @@ static int view_open(const struct view_options *options, struct target *target, 
     assert(state != NULL);
     state->loader = loader;
     state->options = options;
-    state->syscalls = options->syscalls ? syscalls_new(loader, target) : NULL;
+    state->syscalls = options->syscalls ? syscalls_new(loader, target, false) : NULL;
     state->events = events ? events_new(loader, target, options) : NULL;
     *out_state = state;
     *out_loader = loader;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codeqd_scripts.h"
 #include "wire_user.h"
 
 #define RULES_BYTES_MAX 65536
@@ -294,8 +293,6 @@ int lease_rules_load(struct lease_rules *rules, const char *path, struct err *er
 
 int lease_rules_builtin(struct lease_rules *rules, struct err *err)
 {
-    for (size_t i = 0; i < sizeof codeqd_scripts / sizeof codeqd_scripts[0]; i++) {
-        wire_script_name(codeqd_scripts[i].sha, codeqd_scripts[i].name);
-    }
+    wire_name_codeqd();
     return lease_rules_parse(rules, "built-in rules", codeqd_rules, err);
 }

@@ -656,7 +656,7 @@ static int view_open(const struct view_options *options, struct target *target, 
     }
     if (code == 0 && options->syscalls) {
         code = syscalls_configure(state->loader, err);
-        state->syscalls = syscalls_new(state->loader, target);
+        state->syscalls = syscalls_new(state->loader, target, options->names_only);
     }
     if (code != 0) {
         syscalls_free(state->syscalls);

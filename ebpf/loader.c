@@ -31,6 +31,7 @@
 
 #define LINKS_MAX 1024 /* one a core */
 #define LOG_BYTES (1 << 20)
+#define LOG_SHOWN_BYTES 4000 /* of its end, where the reason is */
 #define PID_NAMESPACE_INIT 0xEFFFFFFCu /* Source: linux/include/linux/proc_ns.h */
 
 struct loader {
@@ -143,7 +144,7 @@ int loader_check(unsigned needs, struct err *err)
     return 0;
 }
 
-int loader_open(struct loader **out_loader, enum loader_object object, struct err *err)
+int loader_open_bytes(struct loader **out_loader, const void *data, size_t bytes, struct err *err)
 {
     libbpf_set_print(quiet);
     libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
@@ -152,8 +153,6 @@ int loader_open(struct loader **out_loader, enum loader_object object, struct er
     loader->log = calloc(1, LOG_BYTES);
     assert(loader->log != NULL);
     loader->cpus = libbpf_num_possible_cpus();
-    size_t bytes;
-    const void *data = object_bytes(object, &bytes);
     /* On success the log stays empty: the kernel writes it only for a program it refuses. */
     LIBBPF_OPTS(bpf_object_open_opts, options, .kernel_log_buf = loader->log,
                 .kernel_log_size = LOG_BYTES, .kernel_log_level = 0);
@@ -165,6 +164,13 @@ int loader_open(struct loader **out_loader, enum loader_object object, struct er
     }
     *out_loader = loader;
     return 0;
+}
+
+int loader_open(struct loader **out_loader, enum loader_object object, struct err *err)
+{
+    size_t bytes;
+    const void *data = object_bytes(object, &bytes);
+    return loader_open_bytes(out_loader, data, bytes, err);
 }
 
 int loader_config_part(struct loader *loader, const char *section, const void *config, size_t bytes,
@@ -308,9 +314,10 @@ void loader_free(struct loader *loader)
     free(loader);
 }
 
-const char *loader_log(const struct loader *loader)
+void loader_print_log(const struct loader *loader, FILE *out)
 {
-    return loader->log;
+    size_t n = strlen(loader->log);
+    fputs(n > LOG_SHOWN_BYTES ? loader->log + n - LOG_SHOWN_BYTES : loader->log, out);
 }
 
 int loader_program(const struct loader *loader, int i, struct loader_program *out_program)

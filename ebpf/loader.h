@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/err.h"
 
@@ -32,8 +33,10 @@ enum loader_object {
 int loader_check(unsigned needs, struct err *err);
 
 /* -EINVAL or the kernel's answer with text. The verifier's log of a refused program is kept for
- * loader_log. */
+ * loader_print_log. */
 int loader_open(struct loader **out_loader, enum loader_object object, struct err *err);
+/* The same of an object of the caller's, borrowed until loader_free. */
+int loader_open_bytes(struct loader **out_loader, const void *data, size_t bytes, struct err *err);
 
 /* Set the object's `config` (its one variable in .rodata.config). Before loader_load. */
 int loader_config(struct loader *loader, const void *config, size_t bytes, struct err *err);
@@ -63,8 +66,8 @@ int loader_attach_usdt(struct loader *loader, const char *program, const char *p
 void loader_detach(struct loader *loader);
 void loader_free(struct loader *loader); /* accepts NULL */
 
-/* The last verifier log, "" when there was none. Valid until the next loader call that fails. */
-const char *loader_log(const struct loader *loader);
+/* The end of the verifier's log of the program that the kernel refused, if any. */
+void loader_print_log(const struct loader *loader, FILE *out);
 
 struct loader_program {
     char name[32];

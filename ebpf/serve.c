@@ -23,6 +23,7 @@
 
 struct state {
     void *inner; /* of leases_view */
+    struct view_options options; /* its */
     int fd;
     int64_t start_ns;
 };
@@ -78,7 +79,9 @@ static int view_open(const struct view_options *options, struct target *target, 
     assert(state != NULL);
     state->fd = fd;
     state->start_ns = clock_monotonic_ns(clock_system());
-    int code = leases_view.open(options, target, &state->inner, out_loader, err);
+    state->options = *options;
+    state->options.names_only = true;
+    int code = leases_view.open(&state->options, target, &state->inner, out_loader, err);
     if (code != 0) {
         close(fd);
         free(state);
@@ -179,21 +182,22 @@ static void view_close(void *context)
 const struct view serve_view = {
     .name = "serve",
     .summary = "leases and commands as Prometheus metrics on a loopback port",
-    .help =
-        "  --listen HOST:PORT    loopback only (default: 127.0.0.1:9464); GET /metrics\n"
-        "  --rules FILE          as for leases\n"
-        "  --sample 1/N          as for commands\n"
-        "\n"
-        "Labels are commands, scripts and schedulers, 256 at most; never keys, ids or clients.\n"
-        "The unit codeq-trace.service, which is installed with it, runs it under systemd.\n"
-        "\n"
-        "examples:\n"
-        "  codeq-trace serve\n"
-        "  codeq-trace serve --listen 127.0.0.1:9999 --comm redis-server\n"
-        "  codeq-trace serve --rules ebpf/rules/bullmq.rules\n"
-        "  codeq-trace serve --cgroup system.slice/redis.service --follow\n"
-        "  curl -s http://127.0.0.1:9464/metrics | grep lost\n",
-    .options = "listen rules sample",
+    .help = "  --listen HOST:PORT    loopback only (default: 127.0.0.1:9464); GET /metrics\n"
+            "  --rules FILE          as for leases\n"
+            "  --sample 1/N          as for commands\n"
+            "  --syscalls            and system calls, by name of the process and of the call\n"
+            "\n"
+            "Labels are commands, scripts and schedulers, 256 at most, and names of processes and\n"
+            "system calls; never keys, ids, clients or process numbers.\n"
+            "The unit codeq-trace.service, which is installed with it, runs it under systemd.\n"
+            "\n"
+            "examples:\n"
+            "  codeq-trace serve\n"
+            "  codeq-trace serve --listen 127.0.0.1:9999 --comm redis-server\n"
+            "  codeq-trace serve --rules ebpf/rules/bullmq.rules --syscalls\n"
+            "  codeq-trace serve --cgroup system.slice/redis.service --follow\n"
+            "  curl -s http://127.0.0.1:9464/metrics | grep lost\n",
+    .options = "listen rules sample syscalls",
     .quiet = true,
     .open = view_open,
     .ready = view_ready,

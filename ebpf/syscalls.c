@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 
 #include "snap.h"
@@ -13,6 +14,7 @@
 struct syscalls {
     struct loader *loader;
     struct target *target;
+    bool names_only;
     struct snap now;
     struct snap before;
     struct snap diff;
@@ -47,12 +49,13 @@ int syscalls_configure(struct loader *loader, struct err *err)
     return loader_config_part(loader, ".rodata.calls", &config, sizeof config, err);
 }
 
-struct syscalls *syscalls_new(struct loader *loader, struct target *target)
+struct syscalls *syscalls_new(struct loader *loader, struct target *target, bool names_only)
 {
     struct syscalls *syscalls = calloc(1, sizeof *syscalls);
     assert(syscalls != NULL);
     syscalls->loader = loader;
     syscalls->target = target;
+    syscalls->names_only = names_only;
     snap_init(&syscalls->now, sizeof(struct syscalls_key), SYSCALLS_WORDS);
     snap_init(&syscalls->before, sizeof(struct syscalls_key), SYSCALLS_WORDS);
     snap_init(&syscalls->diff, sizeof(struct syscalls_key), SYSCALLS_WORDS);
@@ -85,7 +88,7 @@ static int view_open(const struct view_options *options, struct target *target, 
     }
     loader_skip(loader, options->raw_tracepoints ? "on_enter" : "on_enter_raw");
     loader_skip(loader, options->raw_tracepoints ? "on_exit" : "on_exit_raw");
-    *out_state = syscalls_new(loader, target);
+    *out_state = syscalls_new(loader, target, false);
     *out_loader = loader;
     return 0;
 }
@@ -96,7 +99,7 @@ static void add_row(struct report_table *table, const struct syscalls *syscalls,
 {
     char text[32];
     snprintf(text, sizeof text, "%u", key->tgid);
-    report_text(table, text);
+    report_text(table, syscalls->names_only ? "" : text);
     report_text(table, target_comm(syscalls->target, (pid_t)key->tgid));
     const char *name = syscall_name(key->nr);
     snprintf(text, sizeof text, "#%u", key->nr);
@@ -119,6 +122,19 @@ static void add_row(struct report_table *table, const struct syscalls *syscalls,
     report_hist(table, buckets, value->ns);
 }
 
+/* The first process in the table that has this one's name. */
+static __u32 namesake(const struct syscalls *syscalls, __u32 tgid)
+{
+    const char *name = target_comm(syscalls->target, (pid_t)tgid);
+    for (int i = 0; i < syscalls->now.len; i++) {
+        const struct syscalls_key *key = snap_key(&syscalls->now, i);
+        if (strcmp(target_comm(syscalls->target, (pid_t)key->tgid), name) == 0) {
+            return key->tgid;
+        }
+    }
+    return tgid;
+}
+
 void syscalls_report(struct syscalls *syscalls, struct report *report)
 {
     snap_clear(&syscalls->now);
@@ -130,7 +146,11 @@ void syscalls_report(struct syscalls *syscalls, struct report *report)
         row = next;
         last = &row;
         if (loader_map_get(syscalls->loader, "call_rows", &row, words) == 0) {
-            snap_merge(&syscalls->now, &row.key, words, SYSCALLS_MAX_WORD);
+            struct syscalls_key key = row.key;
+            if (syscalls->names_only) {
+                key.tgid = namesake(syscalls, key.tgid);
+            }
+            snap_merge(&syscalls->now, &key, words, SYSCALLS_MAX_WORD);
         }
     }
     const struct snap *shown = &syscalls->now;

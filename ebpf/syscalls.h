@@ -45,6 +45,8 @@ struct syscalls_losses {
 };
 
 #ifndef __bpf__
+#include <stdbool.h>
+
 struct err;
 struct loader;
 struct report;
@@ -54,8 +56,8 @@ struct view;
 extern const struct view syscalls_view;
 
 /* The table of system calls for any view whose object includes calls.bpf.h: switch it on before
- * loader_load. Arguments stay the caller's. */
-struct syscalls *syscalls_new(struct loader *loader, struct target *target);
+ * loader_load. Arguments stay the caller's. names_only: processes of one name are one row. */
+struct syscalls *syscalls_new(struct loader *loader, struct target *target, bool names_only);
 void syscalls_free(struct syscalls *syscalls); /* accepts NULL */
 int syscalls_configure(struct loader *loader, struct err *err);
 void syscalls_report(struct syscalls *syscalls, struct report *report);

@@ -667,9 +667,9 @@ static void profile_finds_the_servers_stacks_on_and_off_the_cpu(void **state)
     }
 }
 
-static void metrics_are_served_with_the_counts(void **state)
+/* What GET /metrics answers while ECHO is sent once; the caller's. */
+static char *served(const char *option)
 {
-    (void)state;
     char pid[16];
     snprintf(pid, sizeof pid, "%d", (int)server.child.pid);
     /* A port that was free a moment ago. */
@@ -682,7 +682,7 @@ static void metrics_are_served_with_the_counts(void **state)
     char where[32];
     snprintf(where, sizeof where, "127.0.0.1:%d", ntohs(address.sin_port));
     struct tracer tracer;
-    tracer_start(&tracer, (const char *[]){"serve", "--pid", pid, "--listen", where, NULL});
+    tracer_start(&tracer, (const char *[]){"serve", "--pid", pid, "--listen", where, option, NULL});
     int redis = redis_connect();
     talk(redis, "ECHO counted\r\n", 14, "counted");
     close(redis);
@@ -698,12 +698,26 @@ static void metrics_are_served_with_the_counts(void **state)
         n += (size_t)more;
     }
     close(fd);
+    json_free(tracer_stop(&tracer));
+    return text;
+}
+
+static void metrics_are_served_with_the_counts(void **state)
+{
+    (void)state;
+    char *text = served(NULL);
     assert_non_null(strstr(text, "HTTP/1.1 200 OK"));
     assert_non_null(strstr(text, "codeq_trace_commands_count_total{command=\"ECHO\"} 1\n"));
     assert_non_null(strstr(text, "{command=\"ECHO\",le=\"+Inf\"} 1\n"));
     assert_non_null(strstr(text, "codeq_trace_lost_total{what=\"unparsed_bytes\"} 0\n"));
+    assert_null(strstr(text, "codeq_trace_syscalls"));
     free(text);
-    json_free(tracer_stop(&tracer));
+    text = served("--syscalls");
+    assert_non_null(strstr(text, "codeq_trace_commands_count_total{command=\"ECHO\"} 1\n"));
+    assert_non_null(strstr(text, "codeq_trace_syscalls_count_total{pid=\"\",comm=\"redis-server\","
+                                 "syscall=\"epoll_wait\"} "));
+    assert_non_null(strstr(text, "codeq_trace_syscalls_latency_seconds_bucket{pid=\"\","));
+    free(text);
 }
 
 static void timeline_is_json_with_every_command(void **state)

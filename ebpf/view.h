@@ -19,6 +19,7 @@ struct view_options {
     bool raw_tracepoints;
     bool show_keys;
     bool syscalls; /* the wire views: and the table of system calls */
+    bool names_only; /* tables tell processes by name: their numbers come and go */
     int rows_max;
     int sample; /* one connection in so many */
     int frequency_hz;

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include "codeqd_scripts.h"
 #include "loader.h"
 #include "report.h"
 #include "snap.h"
@@ -88,6 +89,7 @@ int wire_configure(struct loader *loader, const struct view_options *options,
                    struct err *err)
 {
     choose_hooks(loader, options, target);
+    wire_name_codeqd();
     struct wire_config config = {
         .names_preset = PRESETS_LEN + 1 + WIRE_COMMANDS_MAX,
         .sample = (__u32)options->sample,
@@ -162,6 +164,13 @@ void wire_script_name(const char *sha, const char *name)
     struct script_name *s = &script_names[script_names_len++];
     snprintf(s->sha, sizeof s->sha, "%.16s", sha);
     snprintf(s->name, sizeof s->name, "%s", name);
+}
+
+void wire_name_codeqd(void)
+{
+    for (size_t i = 0; i < sizeof codeqd_scripts / sizeof codeqd_scripts[0]; i++) {
+        wire_script_name(codeqd_scripts[i].sha, codeqd_scripts[i].name);
+    }
 }
 
 static void name_text(const struct wire_name *name, char out[64], bool *out_script)

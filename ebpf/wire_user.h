@@ -36,6 +36,7 @@ void wire_names_read(struct wire_names *names, const struct loader *loader);
 
 /* Give a script (first 16 hex digits of its SHA-1) a name. Kept for all later reads. */
 void wire_script_name(const char *sha, const char *name);
+void wire_name_codeqd(void); /* the scripts of the codeqd of this build */
 
 struct wire_counts wire_counts_read(const struct loader *loader);
 
