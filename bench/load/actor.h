@@ -44,6 +44,7 @@ struct role_state {
     uint32_t queue_base; /* first of its queues; + tenant */
     struct arrival arrival;
     int64_t next_arrival_ns; /* from the start; -1 when over */
+    int64_t gap_ns; /* between that and the one before */
     struct actor *actors;
     uint32_t actor_count;
     uint32_t *idle; /* open producers: stack of actors without a request */
