@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/fuzz_plant.h"
 #include "profile_callgrind.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
@@ -14,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (callgrind_parse(&first, (const char *)data, bytes, NULL) != 0) {
         return 0;
     }
+    fuzz_plant(data, bytes, 301);
     const struct callgrind_write_options how = {7, NULL, false};
     struct buf one = BUF_INIT;
     callgrind_write(&one, &first, &how);

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <stdint.h>
 
+#include "base/fuzz_plant.h"
 #include "profile_dhat.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
@@ -12,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (dhat_parse(&first, (const char *)data, bytes, NULL, NULL) != 0) {
         return 0;
     }
+    fuzz_plant(data, bytes, 419);
     struct profile_table sites;
     struct buf text = BUF_INIT;
     dhat_sites(&sites, &first);

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <stdint.h>
 
+#include "base/fuzz_plant.h"
 #include "profile_massif.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
@@ -13,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     int64_t peak = 0;
     int64_t again = -1;
     if (massif_canonical(&one, (const char *)data, bytes, NULL, &peak, NULL) == 0) {
+        fuzz_plant(data, bytes, 458);
         int code = massif_canonical(&two, one.data, one.bytes, NULL, &again, NULL);
         assert(code == 0 && again == peak);
     }

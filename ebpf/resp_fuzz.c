@@ -2,6 +2,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/fuzz_plant.h"
 #include "resp_host.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
@@ -23,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     for (int request = 0; request < 2; request++) {
         struct resp_host whole = {0};
         resp_host_feed(&whole, text, bytes, request);
+        fuzz_plant(text, whole.messages[request] > 8 ? bytes : 0, 1);
         struct resp_host parts = {0};
         resp_host_feed(&parts, text, cut, request);
         resp_host_feed(&parts, text + cut, bytes - cut, request);

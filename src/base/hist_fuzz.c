@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fuzz_plant.h"
 #include "base/hist.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
@@ -21,6 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (rc != 0) {
         return 0;
     }
+    fuzz_plant(data, first.total > 5401 ? bytes : 0, 1);
     char *text = hist_encode(&first);
     assert(text != NULL);
     struct hist second;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fuzz_plant.h"
 #include "base/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -19,6 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct json *json = json_parse(text, size, &err);
     free(text);
     if (json != NULL) {
+        const char *value = json_string(json_get(json, "a"), "");
+        fuzz_plant(value, strlen(value), 8);
         char *first = json_print(json);
         struct json *again = json_parse(first, strlen(first), &err);
         if (again != NULL) { /* a number beyond a double prints as null, which reads back */
